@@ -1,0 +1,38 @@
+"""The names that people give: of boards, tasks, agents, kinds and capabilities."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from callboard.exceptions import InvalidArgument
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+LABEL_VALUE = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
+
+
+@lru_cache(maxsize=10_000)
+def check_name(what: str, value: str) -> str:
+    """Return *value* if it is a name, 1 to 128 of letters, digits, ``.``, ``_``, ``-``.
+
+    Raises:
+        InvalidArgument: It is not; *what* says in the message which thing it names.
+    """
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
+    if not NAME.fullmatch(value):
+        shown = value if len(value) <= 60 else value[:57] + "..."
+        cure = "It is empty." if not value else "Use 1 to 128 letters, digits, '.', '_' or '-'."
+        raise InvalidArgument(f"{what} {shown!r} is not a valid name. {cure}", field=what, value=shown)
+    return value
+
+
+def check_label(key: str, value: str) -> str:
+    """Return ``key=value`` if both parts are allowed in a label."""
+    check_name("label", key)
+    if not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
+        raise InvalidArgument(
+            f"Label {key} has the value {value!r}; use 1 to 128 letters, digits or any of . _ : / @ + -",
+            field="labels",
+        )
+    return f"{key}={value}"

@@ -1,0 +1,570 @@
+"""A task: what is submitted, where it can stand, what is read back.
+
+The states and the legal moves between them stand here once; the functions on the engine,
+the diagram in the docs and the tests agree with this table by test.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import msgspec
+
+from callboard.domain.names import check_label, check_name
+from callboard.domain.retry import RetryPolicy
+from callboard.exceptions import InvalidArgument, TooLarge
+
+PAYLOAD_BYTES_MAX: Final = 1 << 20
+"""A payload or result is at most 1 MiB: larger data belongs in a store of its own."""
+
+PAYLOAD_INLINE_MAX: Final = 32_000
+"""Larger payloads are kept beside the body, so that reading a body stays cheap."""
+
+BATCH_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 8 << 20
+DEPENDENCIES_MAX: Final = 10_000
+PRIORITY_MIN: Final = -1_000
+PRIORITY_MAX: Final = 1_000
+LEASE_MIN: Final = 0.1
+LEASE_MAX: Final = 3_600.0
+LEASE_DEFAULT: Final = 30.0
+SUGGESTION_SECONDS: Final = 10.0
+
+PRIORITIES: Final[Mapping[str, int]] = {
+    "low": -10,
+    "normal": 0,
+    "high": 10,
+    "critical": 20,
+    "urgent": 30,
+}
+
+
+class Status(StrEnum):
+    """Where a task stands."""
+
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    CLAIMED = "claimed"
+    IN_PROGRESS = "in_progress"
+    INPUT_REQUIRED = "input_required"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        """Done, failed or cancelled."""
+        return self in FINISHED
+
+    @property
+    def is_held(self) -> bool:
+        """An agent has it under a fence."""
+        return self in HELD
+
+
+FINISHED: Final = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
+HELD: Final = frozenset({Status.CLAIMED, Status.IN_PROGRESS})
+
+LETTERS: Final[Mapping[str, Status]] = {
+    "b": Status.BLOCKED,
+    "s": Status.SCHEDULED,
+    "p": Status.PENDING,
+    "a": Status.ASSIGNED,
+    "c": Status.CLAIMED,
+    "k": Status.CLAIMED,
+    "i": Status.IN_PROGRESS,
+    "q": Status.INPUT_REQUIRED,
+    "d": Status.DONE,
+    "f": Status.FAILED,
+    "x": Status.CANCELLED,
+}
+"""How the engine writes a status: ``k`` is claimed ahead of its start."""
+
+_READY = (Status.PENDING, Status.ASSIGNED)
+_GIVEN_BACK = (*_READY, Status.SCHEDULED, Status.FAILED, Status.CANCELLED)
+
+MOVES: Final[Mapping[Status | None, frozenset[Status]]] = {
+    None: frozenset(
+        {Status.BLOCKED, Status.SCHEDULED, *_READY, Status.FAILED, Status.CANCELLED}
+    ),
+    Status.BLOCKED: frozenset({*_READY, Status.SCHEDULED, Status.FAILED, Status.CANCELLED}),
+    Status.SCHEDULED: frozenset({*_READY, Status.FAILED, Status.CANCELLED}),
+    Status.PENDING: frozenset({Status.CLAIMED, Status.ASSIGNED, Status.FAILED, Status.CANCELLED}),
+    Status.ASSIGNED: frozenset({*_READY, Status.CLAIMED, Status.FAILED, Status.CANCELLED}),
+    Status.CLAIMED: frozenset(
+        {*_GIVEN_BACK, Status.IN_PROGRESS, Status.INPUT_REQUIRED, Status.BLOCKED, Status.DONE}
+    ),
+    Status.IN_PROGRESS: frozenset(
+        {*_GIVEN_BACK, Status.INPUT_REQUIRED, Status.BLOCKED, Status.DONE}
+    ),
+    Status.INPUT_REQUIRED: frozenset({*_READY, Status.FAILED, Status.CANCELLED}),
+    Status.DONE: frozenset(),
+    Status.FAILED: frozenset({*_READY, Status.BLOCKED}),
+    Status.CANCELLED: frozenset({*_READY, Status.BLOCKED}),
+}
+"""From each status (None: not there yet) the statuses that one operation may move it to."""
+
+
+class Requirements(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent must have to be given the task.
+
+    Attributes:
+        agent_type: Exactly this type; empty for any.
+        capabilities: All of these.
+        services: All of these.
+        labels: All of these, key and value.
+        min_health_score: At least this healthy, 0 to 1.
+    """
+
+    agent_type: str = ""
+    capabilities: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    min_health_score: float = 0.0
+
+
+NO_REQUIREMENTS: Final = Requirements()
+
+DependencyPolicy = Literal["fail", "skip", "run"]
+POLICY_FLAGS: Final[Mapping[str, str]] = {"fail": "", "skip": "S", "run": "G"}
+
+
+class TaskSpec(msgspec.Struct, kw_only=True):
+    """A task to submit.
+
+    Attributes:
+        kind: Which handler runs it.
+        payload: Any JSON value, given to the handler and stored verbatim; at most 1 MiB.
+            ``msgspec.Raw`` is taken as JSON already encoded.
+        id: Names the task, and makes submitting idempotent; else one is made, in order of time.
+        unique: At most one unfinished task of the board has this key (1 to 256 characters).
+        title: For people.
+        description: For people.
+        priority: −1000 to 1000, higher first, or ``low normal high critical urgent``
+            (−10, 0, 10, 20, 30). A point is worth the board's step of waiting, a minute.
+        requirements: What the agent must have.
+        depends_on: Ids on the same board that must be done first; forward references too.
+        on_dependency_failure: ``fail`` (this task fails too), ``skip`` (it ends cancelled),
+            ``run`` (it counts as satisfied).
+        suggested_worker: An agent that may have it first; the suggestion lapses in 10 s.
+        created_by: Who submitted it.
+        metadata: Free JSON object, stored with the task.
+        trace_context: A W3C ``traceparent``, carried along.
+        not_before: Not claimable before this time.
+        delay: Not claimable before this many seconds from now; instead of *not_before*.
+        deadline: If still waiting at this time, it fails and is not retried.
+        timeout: Seconds that one attempt may run; overrunning is a retryable failure.
+        lease: Seconds without a renewal after which the holder counts as gone, 0.1 to 3600;
+            the worker's own (30) where not given.
+        retry: The retry policy; 3 retries with full jitter where not given.
+    """
+
+    kind: str
+    payload: Any = None
+    id: str | None = None
+    unique: str | None = None
+    title: str = ""
+    description: str = ""
+    priority: int | str = 0
+    requirements: Requirements = NO_REQUIREMENTS
+    depends_on: Sequence[str] = ()
+    on_dependency_failure: DependencyPolicy = "fail"
+    suggested_worker: str | None = None
+    created_by: str = ""
+    metadata: dict[str, Any] | None = None
+    trace_context: str = ""
+    not_before: datetime | None = None
+    delay: float | None = None
+    deadline: datetime | None = None
+    timeout: float | None = None
+    lease: float | None = None
+    retry: RetryPolicy | None = None
+
+
+class Body(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The immutable part of a task, as the engine stores it: JSON in ``tasks:{board}``."""
+
+    kind: str
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    title: str = ""
+    description: str = ""
+    priority: int = 0
+    requirements: Requirements | None = None
+    depends_on: tuple[str, ...] = ()
+    on_dependency_failure: str = "fail"
+    suggested_worker: str | None = None
+    unique: str | None = None
+    created_by: str = ""
+    metadata: msgspec.Raw | None = None
+    trace_context: str = ""
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    timeout: float | None = None
+    lease: float | None = None
+    retry: RetryPolicy | None = None
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A remark on a task."""
+
+    author: str
+    content: str
+    at: datetime
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt that did not succeed. Times are UTC."""
+
+    attempt: int
+    fence: int
+    agent: str
+    instance: str
+    claimed_at: datetime
+    ended_at: datetime
+    error: dict[str, Any]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as it stood when it was read.
+
+    Attributes:
+        attempt: How often it was claimed.
+        failures: Failed attempts, which spend the retry budget.
+        crashes: Leases lost by a holder that had started it.
+        fence: Of the last claim; 0 before the first.
+        agent: Who holds it, is reserved for, or held it last.
+        instance: Which process of the agent.
+        since: When the status last changed.
+        until: End of the lease, of the reservation, or of the wait, by status.
+        duration: Seconds that the accepted attempt took, once done.
+        result: What the handler returned, decoded from JSON.
+        error: Of the last failure: ``type``, ``message``, ``retryable`` and more.
+        reason: Why it was cancelled.
+        cause: The dependency whose failure ended it.
+        progress: What the holder last said.
+        partial: A partial result, kept over attempts.
+        question: What the task waits to be told.
+        answer: What it was told.
+        answers: All it was told so far, in order, as JSON.
+        parent: The task that was split into this one and others.
+        children: The ids of each of its splits, in order.
+        cancel_requested: The holder was asked to stop.
+    """
+
+    id: str
+    board: str
+    kind: str
+    status: Status
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    title: str = ""
+    description: str = ""
+    priority: int = 0
+    requirements: Requirements = NO_REQUIREMENTS
+    depends_on: tuple[str, ...] = ()
+    on_dependency_failure: str = "fail"
+    suggested_worker: str | None = None
+    unique: str | None = None
+    created_by: str = ""
+    metadata: dict[str, Any] | None = None
+    trace_context: str = ""
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    timeout: float | None = None
+    lease: float | None = None
+    retry: RetryPolicy = RetryPolicy()
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    fence: int = 0
+    agent: str = ""
+    instance: str = ""
+    created_at: datetime
+    since: datetime
+    until: datetime | None = None
+    duration: float | None = None
+    result: Any = None
+    error: dict[str, Any] | None = None
+    reason: str | None = None
+    cause: str | None = None
+    progress: Any = None
+    partial: Any = None
+    question: Any = None
+    answer: Any = None
+    answers: tuple[msgspec.Raw, ...] = ()
+    parent: str | None = None
+    children: tuple[tuple[str, ...], ...] = ()
+    cancel_requested: bool = False
+
+    def payload_as(self, kind: Any = Any) -> Any:
+        """Decode the payload to *kind*, any type that msgspec knows."""
+        return msgspec.json.decode(self.payload, type=kind)
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a list: what the moving record says, without the body."""
+
+    id: str
+    kind: str
+    status: Status
+    priority: int
+    attempt: int
+    failures: int
+    crashes: int
+    agent: str
+    instance: str
+    fence: int
+    created_at: datetime
+    since: datetime
+
+
+class Claimed:
+    """A task that was claimed: the fence to present with every later write.
+
+    Made for each task a worker gets, so it reads the record only as far as it is asked.
+    """
+
+    __slots__ = ("_body", "_deadline", "_fields", "_large", "board", "fence", "id", "kind")
+
+    def __init__(
+        self, board: str, task_id: bytes, deadline: bytes | int, record: bytes, body: bytes, large: bytes
+    ) -> None:
+        self.board = board
+        self.id = task_id.decode()
+        self._fields = record.decode().split("|")
+        self.fence = int(self._fields[2])
+        self.kind = self._fields[8].partition(";")[0]
+        self._deadline = deadline
+        self._body = body
+        self._large = large
+
+    @property
+    def attempt(self) -> int:
+        """How often it was claimed, this time included."""
+        return int(self._fields[1])
+
+    @property
+    def failures(self) -> int:
+        """Failed attempts before this one."""
+        return int(self._fields[10])
+
+    @property
+    def crashes(self) -> int:
+        """Holders that were lost with it before."""
+        return int(self._fields[11])
+
+    @property
+    def agent(self) -> str:
+        """Who claimed it."""
+        return self._fields[3].partition("/")[0]
+
+    @property
+    def instance(self) -> str:
+        """Which process of the agent."""
+        return self._fields[3].partition("/")[2]
+
+    @property
+    def until(self) -> datetime:
+        """End of the lease unless it is renewed."""
+        return at_ms(float(self._deadline))
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that this attempt may run."""
+        return int(self._fields[7]) / 1000 if self._fields[7] else None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Claimed ahead of its start: losing it before ``start`` is no crash."""
+        return self._fields[0] == "k"
+
+    @property
+    def was_lost(self) -> bool:
+        """It was lost before, unstarted: say ``start`` before running it, so that a crash counts."""
+        return "Z" in self._fields[13]
+
+    @property
+    def has_extra(self) -> bool:
+        """Answers, children or partial results of earlier attempts may be there to read."""
+        return "E" in self._fields[13]
+
+    @property
+    def body(self) -> bytes:
+        """The stored body; its payload is null where it is kept beside it."""
+        return self._body
+
+    @property
+    def large_payload(self) -> bytes:
+        """The payload kept beside the body; empty where it is inside."""
+        return self._large
+
+    @property
+    def payload(self) -> msgspec.Raw:
+        """The payload as JSON, verbatim."""
+        return msgspec.Raw(self._large) if self._large else _payload_decoder.decode(self._body).payload
+
+    def payload_as(self, kind: Any = Any) -> Any:
+        """Decode the payload to *kind*, any type that msgspec knows."""
+        return msgspec.json.decode(self.payload, type=kind)
+
+    def __repr__(self) -> str:
+        return f"<Claimed {self.id} kind={self.kind} attempt={self.attempt} fence={self.fence}>"
+
+
+class _PayloadOnly(msgspec.Struct):
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_payload_decoder: Final = msgspec.json.Decoder(_PayloadOnly)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The moving record as the engine keeps it: see ``lua/include/record.lua``."""
+
+    letter: str
+    attempt: int
+    fence: int
+    holder: str
+    score: str
+    since_ms: int
+    lease_ms: int
+    timeout_ms: int
+    lane: str
+    priority: int
+    failures: int
+    crashes: int
+    crashed: str
+    flags: str
+    retry: str
+    created_ms: int
+
+    @property
+    def status(self) -> Status:
+        """The status its letter stands for."""
+        return LETTERS[self.letter]
+
+    @property
+    def kind(self) -> str:
+        """The lane's first part."""
+        return self.lane.partition(";")[0]
+
+    @property
+    def agent(self) -> str:
+        """The holder without its instance."""
+        return self.holder.partition("/")[0]
+
+    @property
+    def instance(self) -> str:
+        """The holder's process; empty for a reservation."""
+        return self.holder.partition("/")[2]
+
+
+def parse_record(raw: bytes) -> Record:
+    """Read a record; fields that a newer release appended are passed over."""
+    f = raw.decode().split("|")
+    return Record(
+        f[0],
+        int(f[1]),
+        int(f[2]),
+        f[3],
+        f[4],
+        int(f[5] or f[15] or 0),
+        int(f[6] or 0),
+        int(f[7] or 0),
+        f[8],
+        int(f[9]),
+        int(f[10]),
+        int(f[11]),
+        f[12],
+        f[13],
+        f[14],
+        int(f[15] or 0),
+    )
+
+
+def at_ms(ms: float) -> datetime:
+    """A moment of the engine's clock, in ms, as UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def to_ms(moment: datetime, what: str) -> int:
+    """A moment in ms; a naive one is refused, as it could mean anything."""
+    if moment.tzinfo is None:
+        raise InvalidArgument(
+            f"{what} {moment.isoformat()} has no time zone; use datetime.now(timezone.utc) and the like.",
+            field=what,
+        )
+    return int(moment.timestamp() * 1000)
+
+
+def check_priority(value: int | str) -> int:
+    """The priority as a number, or InvalidArgument with the valid ones."""
+    if isinstance(value, str):
+        named = PRIORITIES.get(value.lower())
+        if named is None:
+            raise InvalidArgument(
+                f"Priority {value!r} is none of {', '.join(PRIORITIES)}; or give a number "
+                f"from {PRIORITY_MIN} to {PRIORITY_MAX}.",
+                field="priority",
+            )
+        return named
+    if isinstance(value, bool) or not isinstance(value, int) or not PRIORITY_MIN <= value <= PRIORITY_MAX:
+        raise InvalidArgument(
+            f"Priority {value!r} is not a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}.",
+            field="priority",
+        )
+    return value
+
+
+def check_seconds(what: str, value: float, low: float, high: float) -> int:
+    """Seconds within bounds as whole ms, at least one where *low* is above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidArgument(
+            f"{what} is {value!r}; it must be a number of seconds from {low:g} to {high:g}.", field=what
+        )
+    return max(round(value * 1000), 1 if low > 0 else 0)
+
+
+@lru_cache(maxsize=10_000)
+def _plain_lane(kind: str) -> str:
+    return f"{check_name('kind', kind)};;;;"
+
+
+def lane_of(kind: str, requirements: Requirements) -> str:
+    """The lane of tasks that any agent serves alike: ``kind;type;capabilities;services;labels``."""
+    if requirements is NO_REQUIREMENTS or requirements == NO_REQUIREMENTS:
+        return _plain_lane(kind)
+    agent_type = requirements.agent_type and check_name("agent_type", requirements.agent_type)
+    capabilities = ",".join(sorted({check_name("capability", name) for name in requirements.capabilities}))
+    services = ",".join(sorted({check_name("service", name) for name in requirements.services}))
+    labels = ",".join(sorted(check_label(key, value) for key, value in requirements.labels.items()))
+    lane = f"{check_name('kind', kind)};{agent_type};{capabilities};{services};{labels}"
+    health = requirements.min_health_score
+    if not 0 <= health <= 1:
+        raise InvalidArgument(
+            f"min_health_score is {health!r}; it must be from 0 to 1.", field="min_health_score"
+        )
+    if health:
+        lane += f";{health:.3f}"
+    if len(lane) > 2_000:
+        raise TooLarge(
+            f"The requirements of a task of kind {kind} take {len(lane)} characters; at most 2,000 are kept."
+        )
+    return lane
+
+
+_random = random.Random(os.urandom(16))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(16)))
+
+
+def new_id() -> str:
+    """A task id: 24 hexadecimal digits, 11 of the time in ms and 13 of chance."""
+    return f"{time.time_ns() // 1_000_000:011x}{_random.getrandbits(52):013x}"

@@ -1,0 +1,247 @@
+"""Why a task stands where it stands, in words and as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from callboard.domain.task import Record, Status, at_ms, parse_record
+
+NAMES_SHOWN: Final = 5
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """The explanation of one task's state.
+
+    Attributes:
+        status: Where it stands.
+        code: The reason as one word: ``unmet_dependencies``, ``unknown_dependency``,
+            ``no_agents``, ``no_agent_fits``, ``agents_full``, ``agents_draining``,
+            ``paused``, ``kind_paused``, ``not_before``, ``backing_off``, ``input_required``,
+            ``reserved``, ``held``, ``cancel_requested``, ``claimable``, ``done``,
+            ``failed``, ``cancelled``.
+        text: One or two sentences for people, with the cure where there is one.
+        waits_for: Ids it waits for, at most 100.
+        until: When the state ends by itself: the lease, the reservation, the wait.
+        agent: The agent concerned.
+        ahead: Tasks before it in its lane.
+        agents: By verdict (``could_claim full draining unhealthy does_not_fit``), the names.
+        missing: What agents lack that the task asks for, with how many lack it.
+    """
+
+    task: str
+    board: str
+    status: Status
+    code: str
+    text: str
+    waits_for: tuple[str, ...] = ()
+    until: datetime | None = None
+    agent: str = ""
+    ahead: int = 0
+    agents: dict[str, tuple[str, ...]] = {}
+    missing: dict[str, int] = {}
+
+
+def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
+    """Turn the facts of ``task_why`` into an explanation."""
+    now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents, waiting = reply[1:]
+    record = parse_record(raw)
+    extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
+    until = at_ms(float(due)) if due else None
+    facts = _Facts(
+        board=board,
+        task=task,
+        record=record,
+        now=at_ms(float(now_ms)),
+        until=until,
+        unmet=int(unmet),
+        needs=tuple(tuple(need.decode().split("|", 1)) for need in needs),
+        extra=extra,
+        is_paused=bool(paused),
+        is_kind_paused=bool(kind_paused),
+        ahead=int(ahead),
+        agents=tuple(tuple(line.decode().split("|", 2)) for line in agents),
+        waiters=int(waiting),
+    )
+    return _EXPLAIN[record.status](facts)
+
+
+class _Facts(msgspec.Struct, frozen=True, kw_only=True):
+    board: str
+    task: str
+    record: Record
+    now: datetime
+    until: datetime | None
+    unmet: int
+    needs: tuple[tuple[str, ...], ...]
+    extra: dict[str, bytes]
+    is_paused: bool
+    is_kind_paused: bool
+    ahead: int
+    agents: tuple[tuple[str, ...], ...]
+    waiters: int
+
+    def why(self, code: str, text: str, **more: Any) -> Why:
+        return Why(task=self.task, board=self.board, status=self.record.status, code=code, text=text, **more)
+
+    def in_seconds(self) -> str:
+        if self.until is None:
+            return "soon"
+        seconds = (self.until - self.now).total_seconds()
+        return f"in {seconds:.1f} s" if seconds > 0 else "now overdue: the next sweep acts on it"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _blocked(facts: _Facts) -> Why:
+    ids = tuple(need[0] for need in facts.needs)
+    unknown = [need[0] for need in facts.needs if need[1] == "unknown"]
+    states = Counter(need[1] for need in facts.needs)
+    counted = ", ".join(f"{count} {word}" for word, count in states.most_common())
+    if unknown and len(unknown) == len(ids):
+        return facts.why(
+            "unknown_dependency",
+            f"It depends on {_listed(unknown)}, which was never submitted to board {facts.board!r}. "
+            "Submit it, or cancel this task.",
+            waits_for=ids,
+        )
+    text = f"It waits for {facts.unmet} unfinished dependencies ({counted}): {_listed(ids)}."
+    if unknown:
+        text += f" Never submitted: {_listed(unknown)}."
+    return facts.why("unmet_dependencies", text, waits_for=ids)
+
+
+def _scheduled(facts: _Facts) -> Why:
+    failures = facts.record.failures
+    if failures and "error" in facts.extra:
+        error = msgspec.json.decode(facts.extra["error"])
+        return facts.why(
+            "backing_off",
+            f"Attempt {facts.record.attempt} failed ({error.get('type')}: {error.get('message')}); "
+            f"it is tried again {facts.in_seconds()}. Failures so far: {failures}.",
+            until=facts.until,
+        )
+    return facts.why(
+        "not_before", f"It may not be claimed before its time, {facts.in_seconds()}.", until=facts.until
+    )
+
+
+def _pending(facts: _Facts) -> Why:
+    by_verdict: dict[str, list[str]] = {}
+    missing: Counter[str] = Counter()
+    for verdict, agent, lacks in facts.agents:
+        by_verdict.setdefault(verdict, []).append(agent)
+        if verdict == "does_not_fit":
+            missing.update(lacks.split(", "))
+    agents = {verdict: tuple(names) for verdict, names in by_verdict.items()}
+    more: dict[str, Any] = {"ahead": facts.ahead, "agents": agents, "missing": dict(missing)}
+    ahead = f" {facts.ahead} tasks of the same kind and requirements are before it." if facts.ahead else ""
+    if facts.is_paused:
+        return facts.why(
+            "paused", f"Board {facts.board!r} is paused. Resume it: callboard boards resume {facts.board}.", **more
+        )
+    kind = facts.record.kind
+    if facts.is_kind_paused:
+        return facts.why("kind_paused", f"Tasks of kind {kind!r} are paused on board {facts.board!r}.", **more)
+    if not facts.agents:
+        return facts.why(
+            "no_agents",
+            "No agent is registered, so nobody can claim it. Start a worker: callboard worker module:app.",
+            **more,
+        )
+    if "could_claim" in by_verdict:
+        names = _listed(by_verdict["could_claim"])
+        return facts.why("claimable", f"It may be claimed now, by {names}.{ahead}", **more)
+    if "full" in by_verdict:
+        return facts.why(
+            "agents_full",
+            f"All agents that fit are full: {_listed(by_verdict['full'])}.{ahead} It waits for a free slot.",
+            **more,
+        )
+    if "draining" in by_verdict or "unhealthy" in by_verdict:
+        names = _listed(by_verdict.get("draining", []) + by_verdict.get("unhealthy", []))
+        return facts.why(
+            "agents_draining", f"The agents that fit take no work now (draining or unhealthy): {names}.", **more
+        )
+    lacking = ", ".join(f"{what} ({count} agents lack it)" for what, count in missing.most_common(NAMES_SHOWN))
+    return facts.why(
+        "no_agent_fits",
+        f"None of {len(facts.agents)} registered agents fits. Missing: {lacking}. "
+        "Start a worker that has it, or submit the task without it.",
+        **more,
+    )
+
+
+def _assigned(facts: _Facts) -> Why:
+    agent = facts.record.agent
+    return facts.why(
+        "reserved",
+        f"It is reserved for agent {agent!r}; if not taken up it goes back to the board {facts.in_seconds()}.",
+        until=facts.until,
+        agent=agent,
+    )
+
+
+def _held(facts: _Facts) -> Why:
+    record = facts.record
+    started = "claimed it ahead of its start" if record.letter == "k" else "has it"
+    text = f"Agent {record.holder!r} {started} (attempt {record.attempt}); its lease ends {facts.in_seconds()}."
+    if "C" in record.flags:
+        return facts.why(
+            "cancel_requested",
+            f"{text} Its cancellation was asked for; the holder hears of it with its next renewal.",
+            until=facts.until,
+            agent=record.agent,
+        )
+    return facts.why("held", text, until=facts.until, agent=record.agent)
+
+
+def _input_required(facts: _Facts) -> Why:
+    question = facts.extra.get("question", b"").decode(errors="replace")[:200]
+    return facts.why(
+        "input_required",
+        f"It waits for an answer to: {question}. Answer it: callboard tasks answer {facts.task} ANSWER.",
+        agent=facts.record.agent,
+    )
+
+
+def _done(facts: _Facts) -> Why:
+    return facts.why("done", f"It is done, by {facts.record.holder or 'nobody'}.", agent=facts.record.agent)
+
+
+def _failed(facts: _Facts) -> Why:
+    error = msgspec.json.decode(facts.extra["error"]) if "error" in facts.extra else {}
+    cause = facts.extra.get("cause", b"").decode()
+    told = f"It failed: {error.get('type', 'Error')}: {error.get('message', '')}"
+    cure = (
+        f"Requeue {cause}, and this task comes back with it."
+        if cause
+        else f"Put it back: callboard dlq requeue {facts.task}."
+    )
+    return facts.why("failed", f"{told.rstrip('.')}. {cure}", waits_for=(cause,) if cause else ())
+
+
+def _cancelled(facts: _Facts) -> Why:
+    reason = facts.extra.get("reason", b"").decode() or "no reason given"
+    return facts.why("cancelled", f"It was cancelled: {reason}.")
+
+
+_EXPLAIN: Final = {
+    Status.BLOCKED: _blocked,
+    Status.SCHEDULED: _scheduled,
+    Status.PENDING: _pending,
+    Status.ASSIGNED: _assigned,
+    Status.CLAIMED: _held,
+    Status.IN_PROGRESS: _held,
+    Status.INPUT_REQUIRED: _input_required,
+    Status.DONE: _done,
+    Status.FAILED: _failed,
+    Status.CANCELLED: _cancelled,
+}
