@@ -1,0 +1,1 @@
+"""The engine: how it is started, reached, and what runs on it."""

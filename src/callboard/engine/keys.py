@@ -1,0 +1,51 @@
+"""Key names for reads: the mirror of ``lua/include/keys.lua``, compared with it by a test."""
+
+from __future__ import annotations
+
+FORMAT = "callboard:format"
+
+
+def prefix_of(namespace: str) -> str:
+    """The prefix of all keys: none for the default namespace, else ``{name}:``, a hash tag."""
+    return f"{{{namespace}}}:" if namespace else ""
+
+
+class Keys:
+    """The keys of one namespace that are read, or listened to, from outside the functions."""
+
+    def __init__(self, namespace: str) -> None:
+        self.prefix = prefix_of(namespace)
+        self.format = self.prefix + FORMAT
+        self.boards = self.prefix + "boards"
+        self.events = self.prefix + "events"
+        self.events_bell = self.prefix + "bell:events"
+        self.cascades = self.prefix + "cascades"
+
+    def agent_bell(self, agent: str, instance: str) -> str:
+        """The channel that wakes one instance."""
+        return f"{self.prefix}bell:agent:{agent}/{instance}"
+
+    def tasks(self, board: str) -> str:
+        """Hash of task id to the JSON body as submitted."""
+        return f"{self.prefix}tasks:{board}"
+
+    def attempts(self, board: str, task: str) -> str:
+        """List of the failed attempts of a task, oldest first, as JSON."""
+        return f"{self.prefix}tasks:{board}:attempts:{task}"
+
+    def notes(self, board: str, task: str) -> str:
+        """List of a task's notes, oldest first, as JSON."""
+        return f"{self.prefix}tasks:{board}:notes:{task}"
+
+    def dead_letters(self, board: str) -> str:
+        """Sorted set of dead letters by the time (ms) they were buried."""
+        suffix = "" if board == "default" else f":{board}"
+        return f"{self.prefix}retry:dead_letter_queue{suffix}"
+
+    def completed_channel(self) -> str:
+        """The documented channel on which each completion is published."""
+        return f"{self.prefix}events:tasks:completed"
+
+    def retry_channel(self, kind: str) -> str:
+        """The documented channels ``retry_scheduled``, ``retry_success``, ``retry_exhausted``."""
+        return f"{self.prefix}events:errors:{kind}"

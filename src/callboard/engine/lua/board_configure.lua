@@ -1,0 +1,38 @@
+-- Set a board's settings, or pause and resume it or kinds of its tasks.
+--
+-- Making a claimable board again rings the agents that wait for it. Rows are name, value;
+-- an empty value returns the setting to its default.
+--
+-- KEYS    format
+-- ARGV    board_name:str, by:str, pairs:rows
+-- RETURNS ok | step_fixed step | no_namespace | newer_format
+-- EVENTS  board:created, board:changed
+-- FLAGS   allow-oom
+-- include place
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+for i = pairs_at, #ARGV - 1, 2 do
+  if ARGV[i] == 'step' and not b.is_new and tonumber(ARGV[i + 1]) ~= b.step then
+    return { 'step_fixed', b.step }
+  end
+end
+touch('XLEN', events_key(t.prefix))
+touch('ZCARD', boards_key(t.prefix))
+
+-- writes
+t.by = by
+if b.is_new then
+  call('HSET', b.keys.board, 'step', b.step, 'created', t.ms)
+  call('ZADD', boards_key(t.prefix), 'NX', t.ms, b.name)
+  fact(t, 'board:created', b.name, '', 'active', '', 0)
+end
+for i = pairs_at, #ARGV - 1, 2 do
+  hput(t, b.keys.board, ARGV[i], ARGV[i + 1] ~= '' and ARGV[i + 1] or false)
+  fact(t, 'board:changed', b.name, '', ARGV[i], '', 0, ARGV[i + 1])
+end
+local waiters = waiters_of(b)
+for i = 1, #waiters do t.bells[agent_bell(t.prefix, waiters[i].member)] = b.name end
+finish(t)
+return { 'ok' }

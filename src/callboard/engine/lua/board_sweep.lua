@@ -1,0 +1,71 @@
+-- One bounded round of a board's housekeeping: overdue leases, lapsed reservations, due
+-- tasks, passed deadlines, references never seen, retention. `more` asks for another.
+--
+-- KEYS    format
+-- ARGV    board_name:str, limit:int
+-- RETURNS ok more | no_namespace | newer_format
+-- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged
+-- FLAGS   allow-oom
+-- include lose, purge
+
+local OUTCOME_KEPT_MS, OUTCOMES_MOST = 604800000, 1000000
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+local h = call('HMGET', b.keys.board, 'unresolved_after', 'finished_for', 'finished_most', 'dead_for')
+local unresolved_after, finished_for = tonumber(h[1]), tonumber(h[2]) or 86400000
+local finished_most, dead_for = tonumber(h[3]) or 100000, tonumber(h[4]) or 2592000000
+touch('XLEN', events_key(t.prefix))
+
+-- writes
+t.by = 'janitor'
+local busy = false
+local function swept(count)
+  if count >= limit then busy = true end
+end
+swept(expire_leases(b, limit))
+swept(lapse(b, limit))
+swept(promote(b, limit))
+swept(expire_deadlines(b, limit))
+if unresolved_after then
+  local ids = call('ZRANGEBYSCORE', b.keys.unresolved, '-inf', t.ms - unresolved_after, 'LIMIT', 0, limit)
+  for i = 1, #ids do
+    zput(t, b.keys.unresolved, ids[i], false)
+    local dependents = call('ZRANGE', b.keys.dependents .. ids[i], 0, limit - 1)
+    for j = 1, #dependents do
+      local r = load_record(b, dependents[j])
+      if r and r[STATUS] == 'b' then dependency_failed(b, ids[i], 'x', dependents[j], r) end
+    end
+  end
+  swept(#ids)
+end
+cascade(t)
+settle(t)
+for _, status in ipairs({ 'done', 'cancelled', 'failed' }) do
+  local key = b.keys[status]
+  local ids = call('ZRANGEBYSCORE', key, '-inf', t.ms - finished_for, 'LIMIT', 0, limit)
+  local over = call('ZCARD', key) - finished_most
+  if #ids < limit and over > #ids then ids = call('ZRANGE', key, 0, math.min(over, limit) - 1) end
+  for i = 1, #ids do
+    local buried = status == 'failed' and call('ZSCORE', b.keys.dead, ids[i])
+    if not buried or tonumber(buried) < t.ms - dead_for then purge(b, ids[i]) end
+  end
+  swept(#ids)
+end
+local old = call('ZRANGEBYSCORE', b.keys.outcome_times, '-inf', t.ms - OUTCOME_KEPT_MS, 'LIMIT', 0, limit)
+local surplus = call('ZCARD', b.keys.outcome_times) - OUTCOMES_MOST
+if #old < limit and surplus > #old then
+  old = call('ZRANGE', b.keys.outcome_times, 0, math.min(surplus, limit) - 1)
+end
+for i = 1, #old do
+  zput(t, b.keys.outcome_times, old[i], false)
+  hput(t, b.keys.outcomes, old[i], false)
+end
+swept(#old)
+local idle = call('ZRANGEBYSCORE', b.keys.waiters, '-inf', t.ms, 'LIMIT', 0, limit)
+for i = 1, #idle do
+  zput(t, b.keys.waiters, idle[i], false)
+  hput(t, b.keys.wants, idle[i], false)
+end
+finish(t)
+return { 'ok', (busy or t.more) and 'more' or '' }

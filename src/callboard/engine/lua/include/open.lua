@@ -1,0 +1,202 @@
+-- What every function begins and ends with: the format check, the clock, the
+-- fence counter, writes gathered into one command a key, and the event entries.
+-- include keys
+
+-- At load time the engine hides the libraries and `redis.call`, so the aliases are
+-- filled by the first `open`.
+local call, match, gmatch, format, concat, floor, unpack_values
+
+local function alias()
+  call, match, gmatch, format = redis.call, string.match, string.gmatch, string.format
+  concat, floor, unpack_values = table.concat, math.floor, unpack
+end
+
+local MAJOR, MINOR = 1, 0
+local BATCH_VALUES = 4000 -- `unpack` is limited to about 8,000 values
+
+-- The fixed order of entries within one call, and so the list of all kinds of event.
+local EVENT_KINDS = {
+  'agent:registered', 'agent:conflict', 'agent:status', 'agent:instance_lost', 'agent:lost',
+  'agent:deregistered', 'board:created', 'board:changed', 'task:created', 'task:completed',
+  'task:started', 'task:progress', 'task:noted', 'task:input_required', 'task:answered',
+  'task:split', 'task:released', 'task:lease_lost', 'task:retry_scheduled', 'task:failed',
+  'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:blocked', 'task:ready',
+  'task:moved', 'task:edited', 'workstealing:request', 'task:assigned', 'task:claimed',
+  'task:purged',
+}
+
+local function int(x) return format('%.0f', x) end
+
+-- The call's context: time in us (`now`) and ms (`ms`), the fence counter, and what
+-- will be written. Returns nil and a refusal where the namespace cannot be used.
+local function open(format_key, now_given)
+  if not call then alias() end
+  local h = call('HMGET', format_key, 'major', 'fence', 'now', 'seq', 'grace_from',
+    'grace_until', 'paused', 'channels', 'interval', 'grace', 'retain')
+  if not h[1] then return nil, { 'no_namespace' } end
+  if tonumber(h[1]) ~= MAJOR then return nil, { 'newer_format', h[1] } end
+  local now
+  if now_given ~= '' then
+    now = tonumber(now_given)
+  else
+    local time = call('TIME')
+    now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  end
+  local last = tonumber(h[3]) or 0
+  if now < last then now = last end
+  local t = {
+    key = format_key, prefix = string.sub(format_key, 1, #format_key - #FORMAT),
+    now = now, ms = floor(now / 1000), fence = tonumber(h[2]) or 0, seq = tonumber(h[4]) or 0,
+    grace_from = tonumber(h[5]) or 0, grace_until = tonumber(h[6]) or 0,
+    paused = h[7] == '1', channels = h[8] ~= '0', interval = tonumber(h[9]) or 1000,
+    grace = tonumber(h[10]) or 10000, retain = h[11] or '100000',
+    facts = {}, sets = {}, hashes = {}, boards = {}, bells = {},
+  }
+  -- Nothing ran here for more than two sweep intervals: a suspended machine, or nobody
+  -- was there. Deadlines that fell into that window get one grace.
+  if last > 0 and t.ms - last / 1000 > 2 * t.interval then
+    t.grace_from, t.grace_until, t.graced = floor(last / 1000), t.ms + t.grace, true
+  end
+  return t
+end
+
+-- Whether a deadline (ms) has passed, and has had its grace where one is due.
+local function is_over(t, deadline)
+  return deadline <= t.ms and (deadline < t.grace_from or t.ms >= t.grace_until)
+end
+
+-- The first of `count` consecutive fences, above all earlier ones.
+local function take_fences(t, count)
+  local first = t.fence + 1
+  if t.now > first then first = t.now end
+  t.fence = first + count - 1
+  return first
+end
+
+-- Gathered writes. A later one to the same member or field wins; false removes.
+local function zput(t, key, member, score)
+  local members = t.sets[key]
+  if not members then members = {}; t.sets[key] = members end
+  members[member] = score
+end
+
+local function hput(t, key, field, value)
+  local fields = t.hashes[key]
+  if not fields then fields = {}; t.hashes[key] = fields end
+  fields[field] = value
+end
+
+-- One entry a kind and board; `extra` is a fifth column some kinds carry.
+local function fact(t, kind, board, id, state, holder, fence, extra)
+  local name = kind .. ' ' .. board
+  local lines = t.facts[name]
+  if not lines then lines = { board = board, kind = kind }; t.facts[name] = lines end
+  local line = id .. '|' .. state .. '|' .. holder .. '|' .. fence
+  if extra then line = line .. '|' .. extra end
+  lines[#lines + 1] = line
+end
+
+local function send(command, key, values)
+  local count = #values
+  for from = 1, count, BATCH_VALUES do
+    local to = from + BATCH_VALUES - 1
+    if to > count then to = count end
+    call(command, key, unpack_values(values, from, to))
+  end
+end
+
+local function write_sets(t)
+  local sets = t.sets
+  t.sets = {}
+  for key, members in pairs(sets) do
+    local add, remove = {}, {}
+    for member, score in pairs(members) do
+      if score then
+        add[#add + 1] = score
+        add[#add + 1] = member
+      else
+        remove[#remove + 1] = member
+      end
+    end
+    if #remove > 0 then send('ZREM', key, remove) end
+    if #add > 0 then send('ZADD', key, add) end
+  end
+end
+
+local function write_hashes(t)
+  local hashes = t.hashes
+  t.hashes = {}
+  for key, fields in pairs(hashes) do
+    local set, remove = {}, {}
+    for field, value in pairs(fields) do
+      if value then
+        set[#set + 1] = field
+        set[#set + 1] = value
+      else
+        remove[#remove + 1] = field
+      end
+    end
+    if #remove > 0 then send('HDEL', key, remove) end
+    if #set > 0 then send('HSET', key, set) end
+  end
+end
+
+-- Appends the entries, numbered without a gap, each trimmed by count.
+local function write_facts(t)
+  local by_kind = {}
+  for _, lines in pairs(t.facts) do
+    local list = by_kind[lines.kind]
+    if not list then list = {}; by_kind[lines.kind] = list end
+    list[#list + 1] = lines
+  end
+  local stream = events_key(t.prefix)
+  for i = 1, #EVENT_KINDS do
+    local list = by_kind[EVENT_KINDS[i]]
+    if list then
+      for j = 1, #list do
+        t.seq = t.seq + 1
+        call('XADD', stream, 'MAXLEN', '~', t.retain, int(t.seq) .. '-0', 'type', EVENT_KINDS[i],
+          'board', list[j].board, 'at', t.ms, 'by', t.by or '', 'facts', concat(list[j], '\n'))
+        t.news = true
+      end
+    end
+  end
+  t.facts = {}
+end
+
+-- Writes all that was gathered, the counters, and rings the bells.
+local function close(t)
+  write_sets(t)
+  write_hashes(t)
+  write_facts(t)
+  if t.graced then
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now),
+      'grace_from', t.grace_from, 'grace_until', t.grace_until)
+  else
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now))
+  end
+  for channel, payload in pairs(t.bells) do call('SPUBLISH', channel, payload) end
+  if t.news then call('SPUBLISH', events_bell(t.prefix), int(t.seq)) end
+end
+
+-- Fails with WRONGTYPE, before anything was written, where a key that will be written
+-- is somebody else's.
+local function touch(command, key) call(command, key) end
+
+-- UTC time of ms as ISO 8601; the date by Howard Hinnant's civil_from_days.
+local function iso(ms)
+  local days = floor(ms / 86400000)
+  local left = ms - days * 86400000
+  local z = days + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local day = doy - floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local seconds = floor(left / 1000)
+  return format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, floor(seconds / 3600),
+    floor(seconds / 60) % 60, seconds % 60, left % 1000)
+end

@@ -1,0 +1,177 @@
+-- Where a task stands: its lane, a reservation, or one of the board's indexes.
+-- include record, agent
+
+local TAKE_UP_MS = 5000 -- a reservation made for a waiting agent lapses after this
+local WAITERS_SEEN = 32
+
+local INDEXES = { b = 'blocked', q = 'input', d = 'done', f = 'failed', x = 'cancelled' }
+
+-- Takes a task out of the structures that its status put it into.
+local function leave(b, id, r)
+  local t, keys, status = b.t, b.keys, r[STATUS]
+  if status == 'p' then
+    zput(t, keys.lane .. r[LANE], id, false)
+    b.lanes[r[LANE]] = true
+  elseif HELD[status] then
+    zput(t, keys.leases, id, false)
+    local agent = agent_of(r)
+    local member = b.name .. ':' .. id
+    if has(r, 'W') then
+      zput(t, parked_key(t.prefix, agent), member, false)
+      unflag(r, 'W')
+    else
+      zput(t, held_key(t.prefix, agent), member, false)
+      local known = t.agents and t.agents[agent]
+      if known then known.held = known.held - 1 end
+    end
+  elseif status == 'a' then
+    zput(t, keys.reserved, id, false)
+    zput(t, reserved_key(t.prefix, r[HOLDER]), b.name .. ':' .. id, false)
+    local known = t.agents and t.agents[r[HOLDER]]
+    if known then known.reserved = known.reserved - 1 end
+  elseif status == 's' then
+    zput(t, keys.scheduled, id, false)
+    zput(t, keys.retry, id, false)
+  else
+    zput(t, keys[INDEXES[status]], id, false)
+    if status == 'f' then zput(t, keys.dead, id, false) end
+  end
+end
+
+-- Puts a task into the lane of its requirements, claimable by any agent that fits.
+local function to_lane(b, id, r)
+  local key = b.keys.lane .. r[LANE]
+  zput(b.t, key, id, r[SCORE])
+  b.lanes[r[LANE]] = true
+  r[STATUS], r[HOLDER], r[SCORE] = 'p', '', ''
+end
+
+local function reserve(b, id, r, agent, until_ms)
+  local t = b.t
+  r[STATUS], r[HOLDER], r[SINCE] = 'a', agent, tostring(t.ms)
+  zput(t, b.keys.reserved, id, until_ms)
+  zput(t, reserved_key(t.prefix, agent), b.name .. ':' .. id, r[SCORE])
+  local known = t.agents and t.agents[agent]
+  if known then known.reserved = known.reserved + 1 end
+  fact(t, 'task:assigned', b.name, id, 'assigned', agent, r[FENCE])
+end
+
+-- The waiting instances of this board, longest first, read once a call.
+local function waiters_of(b)
+  if b.waiters then return b.waiters end
+  local t = b.t
+  b.waiters = {}
+  local members = call('ZRANGEBYSCORE', b.keys.waiters, t.ms, '+inf', 'LIMIT', 0, WAITERS_SEEN)
+  if #members > 0 then
+    local wants = call('HMGET', b.keys.wants, unpack_values(members))
+    for i = 1, #members do
+      b.waiters[i] = {
+        member = members[i], id = match(members[i], '^[^/]*'), wants = tonumber(wants[i]) or 1,
+      }
+    end
+  end
+  return b.waiters
+end
+
+-- The least loaded waiting agent that the lane fits; among equals the longest waiting.
+local function best_waiter(b, lane)
+  local waiters = waiters_of(b)
+  if #waiters == 0 or b.paused or kind_paused(b, lane) then return nil end
+  local best, best_load
+  for i = 1, #waiters do
+    local waiter = waiters[i]
+    local agent = waiter.wants > 0 and load_agent(b.t, waiter.id)
+    if agent and agent.status == 'active' and serves(agent, lane) then
+      local taken = agent.held + agent.reserved
+      local load = taken / agent.ready
+      if taken < agent.limit and (not best or load < best_load) then
+        best, best_load = waiter, load
+      end
+    end
+  end
+  return best
+end
+
+local function ring(b, waiter)
+  waiter.wants = waiter.wants - 1
+  b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
+  if waiter.wants <= 0 then
+    zput(b.t, b.keys.waiters, waiter.member, false)
+    hput(b.t, b.keys.wants, waiter.member, false)
+  end
+end
+
+-- Makes a task claimable: reserved for the best waiting agent, whose bell is rung, or
+-- into its lane. Its score stands in the record.
+local function offer(b, id, r)
+  local waiter = best_waiter(b, r[LANE])
+  if waiter then
+    reserve(b, id, r, waiter.id, b.t.ms + TAKE_UP_MS)
+    ring(b, waiter)
+  else
+    to_lane(b, id, r)
+  end
+end
+
+-- Reserves for one named agent where it is there and fits, ringing its bells.
+local function offer_to(b, id, r, agent_id, for_ms)
+  local agent = load_agent(b.t, agent_id)
+  if not agent or agent.status ~= 'active' or not serves(agent, r[LANE]) then
+    return offer(b, id, r)
+  end
+  reserve(b, id, r, agent_id, b.t.ms + for_ms)
+  local waiters = waiters_of(b)
+  for i = 1, #waiters do
+    if waiters[i].id == agent_id then ring(b, waiters[i]) end
+  end
+end
+
+-- A task that waited for something may be claimed now.
+local function make_ready(b, id, r, index)
+  local t = b.t
+  if r[SCORE] == '' then
+    r[SCORE] = int(t.now + (index or 0) - tonumber(r[PRIORITY]) * b.step)
+  end
+  r[SINCE] = tostring(t.ms)
+  if has(r, 'B') then
+    unflag(r, 'B')
+    local due = tonumber(call('HGET', b.keys.extra .. id, 'not_before'))
+    if due > t.ms then
+      r[STATUS] = 's'
+      zput(t, b.keys.scheduled, id, due)
+      return
+    end
+  end
+  local suggested = has(r, 'H') and call('HGET', b.keys.extra .. id, 'suggested')
+  if suggested then
+    local agent, for_ms = match(suggested, '^([^|]*)|(%d+)$')
+    offer_to(b, id, r, agent, tonumber(for_ms))
+  else
+    offer(b, id, r)
+  end
+  if r[STATUS] == 'p' then fact(t, 'task:ready', b.name, id, 'pending', '', r[FENCE]) end
+end
+
+-- After the lanes were written: the heads of those that changed.
+local function write_heads(t)
+  for _, b in pairs(t.boards) do
+    for lane in pairs(b.lanes) do
+      local head = call('ZRANGE', b.keys.lane .. lane, 0, 0, 'WITHSCORES')
+      zput(t, b.keys.heads, lane, head[2] or false)
+    end
+    b.lanes = {}
+  end
+  write_sets(t)
+end
+
+-- Writes what was gathered so far, so that later reads of this call see it.
+local function settle(t)
+  write_sets(t)
+  write_heads(t)
+  write_hashes(t)
+end
+
+local function finish(t)
+  settle(t)
+  close(t)
+end

@@ -1,0 +1,31 @@
+-- Forgetting finished tasks.
+-- include outcome
+
+-- Whether a cascade from this task is still queued: its dependents must hear of it first.
+local function is_cascading(b, id)
+  local queued = call('LRANGE', cascades_key(b.t.prefix), 0, 99)
+  for i = 1, #queued do
+    if string.find(queued[i], b.name .. ':' .. id .. ':', 1, true) == 1 then return true end
+  end
+  return false
+end
+
+local function purge(b, id)
+  local t, keys, r = b.t, b.keys, load_record(b, id)
+  if not r then return 'task_not_found' end
+  if not FINISHED[r[STATUS]] or (has(r, 'D') and is_cascading(b, id)) then return 'illegal_state' end
+  leave(b, id, r)
+  hput(t, keys.tasks, id, false)
+  hput(t, keys.state, id, false)
+  if r[STATUS] == 'd' then hput(t, keys.results, id, false) end
+  if r[FLAGS] ~= '' then
+    call('DEL', keys.extra .. id, keys.attempts .. id, keys.notes .. id, keys.payload .. id,
+      keys.needs .. id, keys.dependents .. id)
+    t.hashes[keys.extra .. id] = nil
+  end
+  hput(t, keys.outcomes, id, r[STATUS] .. '|' .. r[SINCE])
+  zput(t, keys.outcome_times, id, t.ms)
+  b.records[id] = false
+  fact(t, 'task:purged', b.name, id, WORDS[r[STATUS]], '', r[FENCE])
+  return 'ok'
+end

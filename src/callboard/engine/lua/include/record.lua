@@ -1,0 +1,93 @@
+-- A task's moving state: one line of seventeen fields in `tasks:{board}:state`.
+--
+--   status|attempt|fence|holder|score|since|lease|timeout|lane|priority|failures|
+--   crashes|crashed|flags|retry|created|tail of a newer release, kept as it is
+--
+-- status: p pending, b blocked, s scheduled, a assigned, c claimed, k claimed ahead of
+-- its start, i in_progress, q input_required, d done, f failed, x cancelled.
+-- holder: agent/instance, or agent alone where reserved. score: us of order, while the
+-- task is not in its lane; once done, ms that the accepted attempt took. since: ms of the last change of status. crashed: the distinct
+-- instances that were lost while they had it. flags: D others depend on it, N it depends
+-- on others, U unique key, L large payload, C cancel asked for, X deadline, E extra hash,
+-- A attempt log, M notes, S skip or G go on where a dependency failed, Z lost once before
+-- it was started, W parked, H suggested worker, B not before a time, once unblocked.
+-- include open
+
+local STATUS, ATTEMPT, FENCE, HOLDER, SCORE, SINCE, LEASE, TIMEOUT = 1, 2, 3, 4, 5, 6, 7, 8
+local LANE, PRIORITY, FAILURES, CRASHES, CRASHED, FLAGS, RETRY, CREATED = 9, 10, 11, 12, 13, 14, 15, 16
+
+local RECORD = '^(%a)|(%d+)|(%d+)|([^|]*)|(%-?%d*)|(%d*)|(%d*)|(%d*)|([^|]*)|(%-?%d+)|(%d+)|(%d+)|'
+  .. '([^|]*)|(%a*)|([^|]*)|(%d*)(.*)$'
+
+local FINISHED = { d = true, f = true, x = true }
+local HELD = { c = true, k = true, i = true }
+local WORDS = {
+  p = 'pending', b = 'blocked', s = 'scheduled', a = 'assigned', c = 'claimed', k = 'claimed',
+  i = 'in_progress', q = 'input_required', d = 'done', f = 'failed', x = 'cancelled',
+}
+
+local function parse(raw)
+  local record = { match(raw, RECORD) }
+  if not record[1] then error('callboard: unreadable task record: ' .. raw) end
+  return record
+end
+
+local function has(record, flag) return string.find(record[FLAGS], flag, 1, true) ~= nil end
+
+local function flag(record, letter)
+  if not has(record, letter) then record[FLAGS] = record[FLAGS] .. letter end
+end
+
+local function unflag(record, letter) record[FLAGS] = string.gsub(record[FLAGS], letter, '') end
+
+-- A board within one call: its keys, its settings, the records read so far.
+local function board(t, name)
+  local b = t.boards[name]
+  if b then return b end
+  local keys = board_keys(t.prefix, name)
+  local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes')
+  b = {
+    t = t, name = name, keys = keys, records = {}, lanes = {},
+    step = tonumber(h[1]) or 60000000, is_new = not h[1], paused = h[2] == '1' or t.paused,
+    paused_kinds = h[3] or '', limit = tonumber(h[4]) or 1000000,
+    poison = tonumber(h[5]) or 3, crashes = tonumber(h[6]) or 5,
+  }
+  t.boards[name] = b
+  return b
+end
+
+-- The records of these ids, read once a call; false where there is none.
+local function load_records(b, ids)
+  local missing = {}
+  for i = 1, #ids do
+    if b.records[ids[i]] == nil then
+      missing[#missing + 1] = ids[i]
+      b.records[ids[i]] = false
+    end
+  end
+  for from = 1, #missing, BATCH_VALUES do
+    local to = from + BATCH_VALUES - 1
+    if to > #missing then to = #missing end
+    local raws = call('HMGET', b.keys.state, unpack_values(missing, from, to))
+    for i = from, to do
+      local raw = raws[i - from + 1]
+      if raw then b.records[missing[i]] = parse(raw) end
+    end
+  end
+end
+
+local function load_record(b, id)
+  local record = b.records[id]
+  if record == nil then
+    local raw = call('HGET', b.keys.state, id)
+    record = raw and parse(raw) or false
+    b.records[id] = record
+  end
+  return record
+end
+
+local function save(b, id)
+  hput(b.t, b.keys.state, id, concat(b.records[id], '|', 1, 16) .. (b.records[id][17] or ''))
+end
+
+local function agent_of(record) return match(record[HOLDER], '^([^/]*)') end

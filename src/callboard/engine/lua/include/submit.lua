@@ -1,0 +1,269 @@
+-- Adding tasks to a board, all or nothing.
+-- include outcome
+
+local CYCLE_VISITS = 20000
+local LANES_MOST = 4000
+local ROW = 5 -- values a task: id, body, spec, options, payload
+
+-- The optional part of a row, `letter=value` lines: d dependencies, u unique key,
+-- w delay ms, n not before ms, x deadline ms, s suggested agent|ms, t parent.
+local function options_of(text)
+  local options = {}
+  if text ~= '' then
+    for letter, value in gmatch(text, '(%a)=([^\n]*)') do options[letter] = value end
+  end
+  return options
+end
+
+local function split_ids(text)
+  local ids = {}
+  for id in gmatch(text, '[^,]+') do ids[#ids + 1] = id end
+  return ids
+end
+
+local function read_rows(rows, at, count)
+  local tasks = {}
+  for i = 1, count do
+    local base = at + (i - 1) * ROW
+    local options = options_of(rows[base + 3])
+    tasks[i] = {
+      id = rows[base], body = rows[base + 1], spec = rows[base + 2], payload = rows[base + 4],
+      options = options, deps = options.d and split_ids(options.d) or nil,
+    }
+  end
+  return tasks
+end
+
+-- Which rows are new; an id that is there already must have the same body.
+local function sort_out(b, tasks)
+  local ids, in_batch, fresh = {}, {}, {}
+  for i = 1, #tasks do ids[i] = tasks[i].id end
+  load_records(b, ids)
+  local gone = call('HLEN', b.keys.outcomes) > 0
+  for i = 1, #tasks do
+    local task = tasks[i]
+    local earlier = in_batch[task.id]
+    if earlier then
+      if earlier.body ~= task.body or earlier.payload ~= task.payload then
+        return nil, { 'id_conflict', task.id }
+      end
+      task.exists = true
+    elseif b.records[task.id] then
+      if call('HGET', b.keys.tasks, task.id) ~= task.body then return nil, { 'id_conflict', task.id } end
+      if task.payload ~= '' and call('GET', b.keys.payload .. task.id) ~= task.payload then
+        return nil, { 'id_conflict', task.id }
+      end
+      task.exists = true
+    elseif gone and call('HEXISTS', b.keys.outcomes, task.id) == 1 then
+      task.exists = true
+    else
+      fresh[#fresh + 1] = task
+    end
+    in_batch[task.id] = in_batch[task.id] or task
+  end
+  return fresh
+end
+
+local function unique_refusal(b, fresh)
+  local keys = {}
+  for i = 1, #fresh do
+    local key = fresh[i].options.u
+    if key then
+      local holder = keys[key] or call('HGET', b.keys.unique, key)
+      if holder then return { 'unique_conflict', fresh[i].id, key, holder } end
+      keys[key] = fresh[i].id
+    end
+  end
+end
+
+local function room_refusal(b, fresh)
+  local keys = b.keys
+  local finished = call('ZCARD', keys.done) + call('ZCARD', keys.failed) + call('ZCARD', keys.cancelled)
+  local unfinished = call('HLEN', keys.state) - finished
+  if unfinished + #fresh > b.limit then return { 'board_full', b.limit, unfinished } end
+  local lanes = call('ZCARD', keys.heads)
+  if lanes + #fresh > LANES_MOST then
+    local seen = {}
+    for i = 1, #fresh do
+      local lane = match(fresh[i].spec, '^%d*|%d*|([^|]*)|')
+      if not seen[lane] then
+        seen[lane] = true
+        if not call('ZSCORE', keys.heads, lane) then lanes = lanes + 1 end
+      end
+    end
+    if lanes > LANES_MOST then return { 'too_many_lanes', LANES_MOST } end
+  end
+end
+
+-- Follows unmet dependencies from a new task; finding itself is a cycle, named in order.
+-- Only a task that something already refers to can close one.
+local function cycle_refusal(b, fresh, by_id)
+  local referred, visits = {}, 0
+  for i = 1, #fresh do
+    local task = fresh[i]
+    if task.deps and (referred[task.id] or call('ZSCORE', b.keys.unresolved, task.id)) then
+      local came_from, stack = {}, { task.id }
+      while #stack > 0 do -- bounded by CYCLE_VISITS
+        local id = table.remove(stack)
+        local known = by_id[id]
+        local needs = known and (known.deps or {}) or call('SMEMBERS', b.keys.needs .. id)
+        for j = 1, #needs do
+          visits = visits + 1
+          if visits > CYCLE_VISITS then return { 'graph_too_large', CYCLE_VISITS } end
+          if needs[j] == task.id then
+            local path = { task.id, task.id }
+            while id ~= task.id do -- bounded by the path found
+              table.insert(path, 2, id)
+              id = came_from[id]
+            end
+            return { 'dependency_cycle', concat(path, ',') }
+          end
+          if not came_from[needs[j]] then
+            came_from[needs[j]] = id
+            stack[#stack + 1] = needs[j]
+          end
+        end
+      end
+    end
+    for j = 1, task.deps and #task.deps or 0 do referred[task.deps[j]] = true end
+  end
+end
+
+-- All refusals of a submit; answers the rows that are new. Reads only.
+local function submit_check(b, rows, at, count)
+  local tasks = read_rows(rows, at, count)
+  local fresh, refusal = sort_out(b, tasks)
+  if refusal then return nil, nil, refusal end
+  local by_id, deps = {}, {}
+  for i = 1, #fresh do by_id[fresh[i].id] = fresh[i] end
+  for i = 1, #fresh do
+    for j = 1, fresh[i].deps and #fresh[i].deps or 0 do
+      local dep = fresh[i].deps[j]
+      if dep == fresh[i].id then return nil, nil, { 'dependency_cycle', dep .. ',' .. dep } end
+      if not by_id[dep] then deps[#deps + 1] = dep end
+    end
+  end
+  load_records(b, deps)
+  refusal = unique_refusal(b, fresh) or room_refusal(b, fresh) or cycle_refusal(b, fresh, by_id)
+  return tasks, fresh, refusal
+end
+
+-- Whether a dependency still has to be waited for; failed ones are, by their cascade.
+local function outcome_of(b, id)
+  local r = load_record(b, id)
+  if r then return r[STATUS], r end
+  local gone = call('HGET', b.keys.outcomes, id)
+  return gone and string.sub(gone, 1, 1) or nil, nil
+end
+
+local function link(b, task, r)
+  local t, keys, unmet, failed = b.t, b.keys, {}, {}
+  for i = 1, #task.deps do
+    local dep = task.deps[i]
+    local status, dep_record = outcome_of(b, dep)
+    call('ZADD', keys.dependents .. dep, 'NX', int(t.now + i), task.id)
+    if dep_record and not has(dep_record, 'D') then
+      flag(dep_record, 'D')
+      save(b, dep)
+    end
+    if status ~= 'd' then
+      unmet[#unmet + 1] = dep
+      if status == 'f' or status == 'x' then failed[#failed + 1] = { dep, status } end
+      if not status and not call('ZSCORE', keys.unresolved, dep) then
+        zput(t, keys.unresolved, dep, t.ms)
+        b.awaiting = b.awaiting or {}
+        b.awaiting[dep] = true
+      end
+    end
+  end
+  flag(r, 'N')
+  if #unmet > 0 then send('SADD', keys.needs .. task.id, unmet) end
+  return #unmet > 0, failed
+end
+
+local function remember_options(b, task, r)
+  local options = task.options
+  if options.u then
+    hput(b.t, b.keys.unique, options.u, task.id)
+    remember(b, task.id, r, 'unique', options.u)
+    flag(r, 'U')
+  end
+  if options.x then
+    zput(b.t, b.keys.deadlines, task.id, options.x)
+    flag(r, 'X')
+  end
+  if options.s then
+    remember(b, task.id, r, 'suggested', options.s)
+    flag(r, 'H')
+  end
+  if options.t then remember(b, task.id, r, 'parent', options.t) end
+  if task.payload ~= '' then
+    call('SET', b.keys.payload .. task.id, task.payload)
+    flag(r, 'L')
+  end
+end
+
+-- Where a new task goes: it waits for others, for its time, or is ready.
+local function place_new(b, task, r, index, is_blocked)
+  local t, options = b.t, task.options
+  local not_before = options.n and tonumber(options.n) or (options.w and t.ms + tonumber(options.w))
+  if not_before and not_before > t.ms then
+    r[SCORE] = int(not_before * 1000 + index - tonumber(r[PRIORITY]) * b.step)
+  end
+  if is_blocked then
+    r[STATUS] = 'b'
+    zput(t, b.keys.blocked, task.id, t.ms)
+    if r[SCORE] ~= '' then
+      remember(b, task.id, r, 'not_before', tostring(not_before))
+      flag(r, 'B')
+    end
+  elseif r[SCORE] ~= '' then
+    r[STATUS] = 's'
+    zput(t, b.keys.scheduled, task.id, not_before)
+  else
+    r[SCORE] = int(t.now + index - tonumber(r[PRIORITY]) * b.step)
+    if options.s then
+      local agent, for_ms = match(options.s, '^([^|]*)|(%d+)$')
+      offer_to(b, task.id, r, agent, tonumber(for_ms))
+    else
+      offer(b, task.id, r)
+    end
+  end
+end
+
+-- Writes the new tasks; it answers nothing, since all refusals were made before.
+local function submit_write(b, fresh)
+  local t, keys = b.t, b.keys
+  if b.is_new then
+    call('HSET', keys.board, 'step', b.step, 'created', t.ms)
+    call('ZADD', boards_key(t.prefix), 'NX', t.ms, b.name)
+    fact(t, 'board:created', b.name, '', 'active', '', 0)
+    b.is_new = false
+  end
+  local awaited = call('ZCARD', keys.unresolved) > 0
+  local born_failed = {}
+  for i = 1, #fresh do
+    local task = fresh[i]
+    local lease, timeout, lane, priority, flags, retry =
+      match(task.spec, '^(%d*)|(%d*)|([^|]*)|(%-?%d+)|(%a*)|([^|]*)$')
+    local r = { 'p', '0', '0', '', '', '', lease, timeout, lane, priority, '0', '0', '', flags, retry,
+      tostring(t.ms), '' }
+    b.records[task.id] = r
+    if b.awaiting and b.awaiting[task.id] or awaited and call('ZSCORE', keys.unresolved, task.id) then
+      zput(t, keys.unresolved, task.id, false)
+      flag(r, 'D')
+    end
+    local is_blocked, failed = false, nil
+    if next(task.options) or task.payload ~= '' then remember_options(b, task, r) end
+    if task.deps then is_blocked, failed = link(b, task, r) end
+    if is_blocked and failed and #failed > 0 then born_failed[#born_failed + 1] = { task.id, failed } end
+    place_new(b, task, r, i, is_blocked)
+    hput(t, keys.tasks, task.id, task.body)
+    save(b, task.id)
+    fact(t, 'task:created', b.name, task.id, WORDS[r[STATUS]], r[HOLDER], 0)
+  end
+  for i = 1, #born_failed do
+    local id, failed = born_failed[i][1], born_failed[i][2]
+    for j = 1, #failed do dependency_failed(b, failed[j][1], failed[j][2], id, b.records[id]) end
+  end
+end

@@ -1,0 +1,27 @@
+-- Continue the queued cascades of the namespace, a bounded piece a call.
+--
+-- KEYS    format
+-- ARGV    limit:int
+-- RETURNS ok more | no_namespace | newer_format
+-- EVENTS  task:failed, task:cancelled, task:ready, task:revived, task:assigned
+-- FLAGS   allow-oom
+-- include outcome
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local key = cascades_key(t.prefix)
+local queued = call('LRANGE', key, 0, limit - 1)
+touch('XLEN', events_key(t.prefix))
+
+-- writes
+t.by = 'janitor'
+if #queued == 0 then return { 'ok', '' } end
+call('LTRIM', key, #queued, -1)
+t.cascade = {}
+for i = 1, #queued do
+  local name, id, from = match(queued[i], '^([^:]*):([^:]*):(%d+)$')
+  t.cascade[i] = { b = board(t, name), id = id, from = tonumber(from) }
+end
+cascade(t)
+finish(t)
+return { 'ok', call('LLEN', key) > 0 and 'more' or '' }

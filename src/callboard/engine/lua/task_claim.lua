@@ -1,0 +1,31 @@
+-- Give the agent the best tasks that it can serve, each with a fence and a lease.
+--
+-- Its reservations come first, then the lanes in order, then half of what the most loaded
+-- agents have not started. The first `started` of them count as begun, the others as
+-- claimed ahead. A request id repeats the answer for ten minutes.
+--
+-- KEYS    format
+-- ARGV    board_name:str, agent_id:str, instance:str, request:str, limit:int, started:int, wait_ms:int, lease_ms:int
+-- RETURNS ok tasks | empty | replayed lost tasks | agent_full | agent_not_found | agent_draining status | paused | no_namespace | newer_format
+-- EVENTS  task:claimed, task:lease_lost, task:retry_scheduled, task:ready, task:assigned, task:failed, task:cancelled, workstealing:request
+-- FLAGS   allow-oom
+-- include claim
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+refusal = claim_refusal(t, b, agent_id)
+if refusal then return refusal end
+local again = repeat_claim(t, request)
+if again then return again end
+touch('XLEN', events_key(t.prefix))
+touch('ZCARD', b.keys.heads)
+touch('HLEN', b.keys.tasks)
+touch('ZCARD', heartbeats_key(t.prefix))
+
+-- writes
+t.by = instance == '' and agent_id or agent_id .. '/' .. instance
+local reply = claim(b, load_agent(t, agent_id), instance, request, limit, started, wait_ms, lease_ms)
+cascade(t)
+finish(t)
+return reply

@@ -1,0 +1,38 @@
+-- Give claims back unharmed, at once or after a delay; no failure or crash is counted.
+--
+-- A row is id, fence, delay_ms (0: at once).
+--
+-- KEYS    format
+-- ARGV    board_name:str, instance:str, count:int, claims:rows
+-- RETURNS ok more answers | no_namespace | newer_format
+-- ITEMS   ok | cancelled | replayed | lease_lost | task_not_found
+-- EVENTS  task:released, task:cancelled, task:assigned
+-- FLAGS   allow-oom
+-- include hold
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+touch('XLEN', events_key(t.prefix))
+touch('ZCARD', b.keys.scheduled)
+
+-- writes
+t.by = instance
+local answers = {}
+for i = 1, count do
+  local at = claims_at + (i - 1) * 3
+  local id, fence, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local r = load_record(b, id)
+  local no = stale(r, fence)
+  if no == 'lease_lost' and r[FENCE] == fence and (r[STATUS] == 'p' or r[STATUS] == 's') then
+    answers[i] = 'replayed'
+  elseif no then
+    answers[i] = no
+  else
+    leave(b, id, r)
+    answers[i] = release(b, id, r, delay)
+  end
+end
+cascade(t)
+finish(t)
+return { 'ok', t.more and 'more' or '', concat(answers, ',') }

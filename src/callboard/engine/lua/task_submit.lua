@@ -1,0 +1,28 @@
+-- Add tasks to a board, all or none; one already there with the same body is left alone.
+--
+-- A row is five values: id, body (JSON), spec (lease|timeout|lane|priority|flags|retry),
+-- options (`letter=value` lines), payload (only where it is kept beside the body).
+--
+-- KEYS    format
+-- ARGV    board_name:str, count:int, by:str, tasks:rows
+-- RETURNS ok outcomes | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | no_namespace | newer_format
+-- EVENTS  board:created, task:created, task:assigned, task:failed, task:cancelled
+-- include submit
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+t.by = by
+touch('XLEN', events_key(t.prefix))
+touch('ZCARD', b.keys.scheduled)
+touch('ZCARD', b.keys.blocked)
+local rows, fresh, no = submit_check(b, ARGV, tasks_at, count)
+if no then return no end
+
+-- writes
+submit_write(b, fresh)
+cascade(t)
+finish(t)
+local outcomes = {}
+for i = 1, count do outcomes[i] = rows[i].exists and 'e' or 'c' end
+return { 'ok', concat(outcomes), t.more and 'more' or '' }

@@ -1,0 +1,50 @@
+-- Claim one named task, or say exactly why it cannot be had.
+--
+-- KEYS    format
+-- ARGV    board_name:str, agent_id:str, instance:str, id:str, lease_ms:int
+-- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | agent_not_found | agent_draining status | paused | no_namespace | newer_format
+-- EVENTS  task:claimed
+-- FLAGS   allow-oom
+-- include claim
+
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+refusal = claim_refusal(t, b, agent_id)
+if refusal then return refusal end
+local r = load_record(b, id)
+if not r then return { 'task_not_found' } end
+local status, agent = r[STATUS], load_agent(t, agent_id)
+if HELD[status] then return { 'held', r[HOLDER], call('ZSCORE', b.keys.leases, id) or '0' } end
+if status == 'a' and r[HOLDER] ~= agent_id then
+  return { 'held', r[HOLDER], call('ZSCORE', b.keys.reserved, id) or '0' }
+end
+if FINISHED[status] then return { 'illegal_state', WORDS[status] } end
+if status == 'b' then
+  local needs = call('SMEMBERS', b.keys.needs .. id)
+  return { 'not_ready', WORDS[status], concat(needs, ',', 1, math.min(#needs, 100)) }
+end
+if status == 's' then
+  return { 'not_ready', WORDS[status],
+    call('ZSCORE', b.keys.scheduled, id) or call('ZSCORE', b.keys.retry, id) or '' }
+end
+if status == 'q' then return { 'not_ready', WORDS[status], 'input' } end
+if kind_paused(b, r[LANE]) then return { 'paused' } end
+if not serves(agent, r[LANE]) then
+  return { 'does_not_fit', concat(missing_for(agent.profile, r[LANE]), ', ') }
+end
+if agent.held >= agent.limit then return { 'agent_full' } end
+local score = r[SCORE] ~= '' and r[SCORE] or call('ZSCORE', b.keys.lane .. r[LANE], id)
+touch('XLEN', events_key(t.prefix))
+touch('ZCARD', b.keys.leases)
+touch('ZCARD', heartbeats_key(t.prefix))
+local taken = { { id = id, r = r, score = score } }
+load_bodies(b, taken)
+
+-- writes
+t.by = instance == '' and agent_id or agent_id .. '/' .. instance
+beat(t, agent_id, instance)
+local reply = { 'ok', '' }
+grant(b, agent, instance, taken, 1, lease_ms, reply)
+finish(t)
+return reply

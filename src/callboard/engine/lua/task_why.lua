@@ -1,0 +1,61 @@
+-- The facts behind where a task stands: for waiting tasks what they wait for, and which
+-- agents could serve them.
+--
+-- After the record: deadline or due time, unmet dependencies (at most 100, each with its
+-- status word), extra fields, paused flags, agents by verdict (at most 500 looked at): each
+-- `verdict|agent|missing`.
+--
+-- KEYS    format
+-- ARGV    board_name:str, id:str
+-- RETURNS ok now_ms facts | task_not_found outcome | no_namespace | newer_format
+-- EVENTS  none
+-- FLAGS   no-writes
+-- include place
+
+local SEEN = 500
+local t, refusal = open(format_key, now)
+if not t then return refusal end
+local b = board(t, board_name)
+local r = load_record(b, id)
+if not r then return { 'task_not_found', call('HGET', b.keys.outcomes, id) or '' } end
+local status, due = r[STATUS], ''
+if HELD[status] then due = call('ZSCORE', b.keys.leases, id) or '' end
+if status == 'a' then due = call('ZSCORE', b.keys.reserved, id) or '' end
+if status == 's' then due = call('ZSCORE', b.keys.scheduled, id) or call('ZSCORE', b.keys.retry, id) or '' end
+local needs, unmet = {}, 0
+if status == 'b' then
+  needs = call('SMEMBERS', b.keys.needs .. id)
+  unmet = #needs
+  for i = 1, math.min(unmet, 100) do
+    local dep = load_record(b, needs[i])
+    needs[i] = needs[i] .. '|' .. (dep and WORDS[dep[STATUS]] or 'unknown')
+  end
+  for i = unmet, 101, -1 do needs[i] = nil end
+end
+local agents, ahead = {}, 0
+if status == 'p' then
+  ahead = call('ZRANK', b.keys.lane .. r[LANE], id) or 0
+  local known = call('ZRANGE', agents_known_key(t.prefix), 0, SEEN - 1)
+  for i = 1, #known do
+    local agent = load_agent(t, known[i])
+    local verdict, missing = 'unknown', ''
+    if agent then
+      missing = concat(missing_for(agent.profile, r[LANE]), ', ')
+      if missing ~= '' then
+        verdict = 'does_not_fit'
+      elseif not serves(agent, r[LANE]) then
+        verdict = 'unhealthy'
+      elseif not takes_work(agent) then
+        verdict, missing = 'draining', agent.status
+      elseif agent.held >= agent.limit then
+        verdict = 'full'
+      else
+        verdict = 'could_claim'
+      end
+    end
+    agents[i] = verdict .. '|' .. known[i] .. '|' .. missing
+  end
+end
+local extra = has(r, 'E') and call('HGETALL', b.keys.extra .. id) or {}
+return { 'ok', t.ms, concat(r, '|', 1, 16), due, unmet, needs, extra, b.paused and 1 or 0,
+  kind_paused(b, r[LANE]) and 1 or 0, ahead, agents, #waiters_of(b) }

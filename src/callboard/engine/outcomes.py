@@ -1,0 +1,51 @@
+"""Errors for calls that end without a reply: certainly not run, or nobody knows."""
+
+from __future__ import annotations
+
+from redis.exceptions import AskError, ReadOnlyError
+
+from callboard.engine.address import Address
+from callboard.engine.multiplexer import Call
+from callboard.exceptions import EngineUnavailable, OutcomeUnknown
+
+
+def unavailable(
+    call: Call, engine: Address, reason: str, failure: BaseException | None
+) -> EngineUnavailable:
+    """A call that was certainly not run, because of its last refusal or else of *failure*."""
+    if call.refusal is not None:
+        reason, failure = "the engine refused it", call.refusal
+    cure = "Repeat it."
+    if isinstance(failure, AskError) and not engine.is_cluster:
+        cure = "This is a node of a Cluster: use a redis+cluster:// URL."
+    elif isinstance(failure, ReadOnlyError) and not engine.can_move:
+        cure = "This is a replica: use the URL of the primary, or of its Sentinels."
+    if failure is not None:
+        reason = f"{reason}: {str(failure) or type(failure).__name__}"
+    error = EngineUnavailable(
+        f"{_name(call)} was not run at {engine}: {reason.rstrip('. ')}. {cure}", engine=str(engine)
+    )
+    error.__cause__ = failure
+    return error
+
+
+def unknown(call: Call, engine: str, reason: str) -> OutcomeUnknown:
+    """A call that was written, and whose reply will not be seen."""
+    return OutcomeUnknown(
+        f"{_name(call)} was sent to {engine} and may have run: {reason.rstrip('. ')}. "
+        "Repeat it only if that does no harm, as with an operation id.",
+        engine=engine,
+    )
+
+
+def closed(engine: str) -> EngineUnavailable:
+    """A call on a connection that its owner closed."""
+    return EngineUnavailable(
+        f"The connection to {engine} is closed. Open a new one; nothing was run.", engine=engine
+    )
+
+
+def _name(call: Call) -> str:
+    """The command without its arguments, which may be secret; for FCALL also the function."""
+    words = call.command[:2] if call.command[0] in ("FCALL", b"FCALL") else call.command[:1]
+    return " ".join(word.decode() if isinstance(word, bytes) else str(word) for word in words)

@@ -1,0 +1,177 @@
+"""From a function's status word to the exception that says the same, with the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from callboard import exceptions as e
+
+
+def words(reply: Sequence[Any]) -> list[str]:
+    """The scalar parts of a refusal as text."""
+    return [part.decode() if isinstance(part, bytes) else str(part) for part in reply]
+
+
+def raise_refusal(status: str, reply: Sequence[Any] = (), **context: Any) -> NoReturn:
+    """Raise the exception of *status*.
+
+    Args:
+        status: The status word of a function or of one item.
+        reply: The whole reply, where the status is its first part: the facts follow it.
+        context: What the caller knows: ``task``, ``agent``, ``board``, …
+
+    Raises:
+        CallboardError: The narrowest class for the status, always.
+    """
+    facts = words([part for part in reply[1:] if not isinstance(part, list)])
+    facts += [""] * (4 - len(facts))
+    task, agent, board = (context.get(name, "") for name in ("task", "agent", "board"))
+    kind, message, details = _refusal(status, facts, task, agent, board)
+    raise kind(message, **{**context, **details})
+
+
+def _refusal(
+    status: str, facts: list[str], task: str, agent: str, board: str
+) -> tuple[type[e.CallboardError], str, dict[str, Any]]:
+    first, second, third = facts[0], facts[1], facts[2]
+    match status:
+        case "task_not_found":
+            return e.TaskNotFound, f"No task {task!r} on board {board!r}. List them: callboard tasks list.", {}
+        case "agent_not_found":
+            return (
+                e.AgentNotFound,
+                f"No agent {agent!r} is registered. Register it first: cb.agents.register({agent!r}).",
+                {},
+            )
+        case "instance_unknown":
+            return (
+                e.AgentNotFound,
+                f"Agent {agent!r} has no such instance: it was silent too long and its work was "
+                "given back. Register it again.",
+                {},
+            )
+        case "board_not_found":
+            return (
+                e.BoardNotFound,
+                f"No board {board!r}. A board comes into being with its first task.",
+                {},
+            )
+        case "lease_lost":
+            return (
+                e.LeaseLost,
+                f"Task {task} is no longer held under this fence: it was given back or to someone else. "
+                "Stop work on it and claim again.",
+                {},
+            )
+        case "illegal_state" | "finished":
+            return (
+                e.IllegalState,
+                f"Task {task} is {first or 'finished'}, which does not allow this. "
+                "See callboard tasks show for its state.",
+                {"status": first or "finished"},
+            )
+        case "id_conflict":
+            return (
+                e.IdConflict,
+                f"Task {first} was submitted before with another body. Use another id, or the same body.",
+                {"task": first},
+            )
+        case "unique_conflict":
+            return (
+                e.UniqueConflict,
+                f"Unique key {second!r} is taken by unfinished task {third}. Wait for it, or drop the key.",
+                {"key": second, "holder": third},
+            )
+        case "board_full":
+            return (
+                e.BoardFull,
+                f"Board {board!r} holds {second} unfinished tasks of at most {first}. "
+                "Let agents work some off, or raise its limit: callboard boards set.",
+                {"limit": int(first or 0)},
+            )
+        case "too_many_lanes":
+            return (
+                e.TooManyLanes,
+                f"Board {board!r} has {first} different combinations of kind and requirements waiting, "
+                "its maximum. Use fewer distinct kinds and requirements; data belongs in the payload.",
+                {"limit": int(first or 0)},
+            )
+        case "dependency_cycle":
+            cycle = first.split(",")
+            return (
+                e.DependencyCycle,
+                f"These tasks would wait for each other for ever: {' -> '.join(cycle)}. "
+                "Remove one of these dependencies. Nothing was submitted.",
+                {"cycle": cycle},
+            )
+        case "graph_too_large":
+            return (
+                e.GraphTooLarge,
+                f"The check for cycles met its bound of {first} tasks. Submit dependencies before their "
+                "dependents (no forward references), which needs no check.",
+                {},
+            )
+        case "paused":
+            return (
+                e.BoardPaused,
+                f"Board {board!r} is paused. Resume it: callboard boards resume {board}.",
+                {},
+            )
+        case "not_ready":
+            waits = [part for part in second.split(",") if part]
+            return (
+                e.NotReady,
+                f"Task {task} is {first}. Ask callboard tasks why {task} what it waits for.",
+                {"status": first, "waits_for": waits},
+            )
+        case "held":
+            return (
+                e.Held,
+                f"Task {task} is held by agent {first!r}. Claim another, or wait and try again.",
+                {"holder": first, "until_ms": int(float(second or 0))},
+            )
+        case "does_not_fit":
+            return (
+                e.DoesNotFit,
+                f"Agent {agent!r} lacks what task {task} requires: {first}.",
+                {"missing": first.split(", ")},
+            )
+        case "agent_full":
+            return (
+                e.AgentFull,
+                f"Agent {agent!r} holds as many tasks as it declared that it can. "
+                "Finish some, or register it with a higher max_concurrent.",
+                {},
+            )
+        case "agent_draining":
+            return (
+                e.AgentDraining,
+                f"Agent {agent!r} is {first or 'draining'} and takes no new work. "
+                "Set it active again: callboard agents activate.",
+                {"status": first},
+            )
+        case "step_fixed":
+            return (
+                e.Refused,
+                f"Board {board!r} was created with a priority step of {int(float(first or 0)) / 1e6:g} s, "
+                "which cannot be changed. Create another board.",
+                {},
+            )
+        case "too_many_notes":
+            return e.TooLarge, f"Task {task} has {first} notes, the maximum.", {}
+        case "newer_format":
+            return (
+                e.NewerFormat,
+                f"This namespace was written in format {first}, newer than this release can read. "
+                "Upgrade callboard: pip install --upgrade callboard.",
+                {},
+            )
+        case "no_namespace":
+            return (
+                e.EngineError,
+                "The namespace is gone from the engine (flushed, or another database). Connect again.",
+                {},
+            )
+        case _:
+            return e.Refused, f"The engine refused with {status!r} ({', '.join(filter(None, facts))}).", {}

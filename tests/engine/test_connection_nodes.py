@@ -1,0 +1,295 @@
+"""TLS, Sentinel and Cluster: the connection finds the node that takes its calls, each time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+
+from callboard.engine.connection import Connection
+from callboard.exceptions import ConfigError, EngineUnavailable, InvalidArgument
+from tests.engine.connection_support import (
+    DEADLINE,
+    Engine,
+    free_port,
+    redis_binary,
+    until,
+)
+
+ROUTE = "{team}:callboard:format"
+SLOT = key_slot(ROUTE.encode())
+
+# Cluster
+
+
+class Cluster:
+    """Three masters; the first owns the slot of the route, until it is moved."""
+
+    def __init__(self, nodes: list[Engine]) -> None:
+        self.nodes = nodes
+        self.ids = [node.admin.execute_command("CLUSTER", "MYID") for node in nodes]
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.nodes[2].port}"
+
+    def owner(self, node: Engine) -> int:
+        """The index of the node that *node* takes for the owner of our slot."""
+        ranges = node.admin.execute_command("CLUSTER", "SLOTS")
+        for shard in ranges:
+            if shard[0] <= SLOT <= shard[1]:
+                return self.ids.index(shard[2][2])
+        return -1
+
+    def has_met(self) -> bool:
+        """Whether every node knows every other."""
+        known = [node.admin.execute_command("CLUSTER", "SLOTS") for node in self.nodes]
+        return all(len(ranges) >= len(self.nodes) for ranges in known)
+
+    def is_settled(self) -> bool:
+        """Whether every node is ready, and takes the first for the owner of our slot."""
+        return all(self.owner(node) == 0 for node in self.nodes) and all(
+            b"cluster_state:ok" in node.admin.execute_command("CLUSTER", "INFO")
+            for node in self.nodes
+        )
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.admin.flushall()
+
+    def move(self, to: int) -> None:
+        """Give the slot to another node; nobody may hold keys in it."""
+        for node in (self.nodes[to], *self.nodes):
+            node.admin.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", self.ids[to])
+
+
+@pytest.fixture(scope="module")
+def running_cluster() -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                Engine("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", port=port)
+            )
+            for port in (free_port(), free_port(), free_port())
+        ]
+        bounds = [(0, 5460), (5461, 10922), (10923, 16383)]
+        owner = next(i for i, (first, last) in enumerate(bounds) if first <= SLOT <= last)
+        bounds[0], bounds[owner] = bounds[owner], bounds[0]
+        for node, (first, last) in zip(nodes, bounds, strict=True):
+            node.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            node.admin.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        yield Cluster(nodes)
+
+
+@pytest.fixture
+async def cluster(running_cluster: Cluster) -> Cluster:
+    """The cluster without keys, with our slot at its first node, and all nodes knowing that."""
+    await until(running_cluster.has_met)
+    running_cluster.flush()
+    running_cluster.move(to=0)
+    await until(running_cluster.is_settled)
+    return running_cluster
+
+
+async def test_calls_go_to_the_owner_of_the_slot(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.url, route=ROUTE) as connection:
+        await connection.call("SET", "{team}:k", "v")
+
+        assert connection.is_cluster
+        assert len(cluster.nodes[0].clients("callboard")) == 1
+        assert len(cluster.nodes[2].clients("callboard")) == 0
+        assert cluster.nodes[0].admin.get("{team}:k") == b"v"
+
+
+async def test_moved_slot_is_followed(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.url, route=ROUTE) as connection:
+        await connection.call("PING")
+        cluster.move(to=1)
+
+        calls = [connection.call("INCR", "{team}:n") for _ in range(100)]
+
+        assert sorted([await call for call in calls]) == list(range(1, 101))
+        assert connection.epoch == 2
+        assert cluster.nodes[1].admin.get("{team}:n") == b"100"
+
+
+async def test_bells_follow_the_slot(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.url, route=ROUTE) as connection:
+        bells = await connection.subscribe("{team}:bell")
+        await connection.call("SPUBLISH", "{team}:bell", "before")
+        assert await bells.get(DEADLINE) == ("{team}:bell", b"before")
+
+        cluster.move(to=1)
+
+        assert await bells.get(DEADLINE) == ("{team}:bell", b"")
+        await connection.call("SPUBLISH", "{team}:bell", "after")
+        assert await bells.get(DEADLINE) == ("{team}:bell", b"after")
+
+
+async def test_channel_of_another_slot_is_refused(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.url, route=ROUTE) as connection:
+        with pytest.raises(InvalidArgument, match="another slot"):
+            await connection.subscribe("bell")
+
+
+async def test_dead_seed_does_no_harm(cluster: Cluster) -> None:
+    seeds = f"127.0.0.1:{free_port()},127.0.0.1:{cluster.nodes[1].port}"
+
+    async with await Connection.open(f"redis+cluster://{seeds}", route=ROUTE) as connection:
+        assert await connection.call("SET", "{team}:k", "v") == b"OK"
+
+
+async def test_plain_url_of_a_cluster_node_is_told(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.nodes[1].url) as connection:
+        with pytest.raises(EngineUnavailable, match=r"use a redis\+cluster:// URL"):
+            await connection.call("GET", "{team}:k")
+
+
+async def test_single_server_is_not_a_cluster() -> None:
+    with Engine(port=free_port()) as engine:
+        url = f"redis+cluster://127.0.0.1:{engine.port}"
+        with pytest.raises(ConfigError, match="is not part of a Cluster"):
+            await Connection.open(url, connect_timeout=DEADLINE)
+
+
+# Sentinel
+
+
+class Guarded:
+    """A master, its replica, and a Sentinel that watches them."""
+
+    def __init__(self, master: Engine, replica: Engine, sentinel: Engine) -> None:
+        self.master = master
+        self.replica = replica
+        self.sentinel = sentinel
+
+    @property
+    def url(self) -> str:
+        # The first is not there: the second has to be asked.
+        return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/service/0"
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[Guarded]:
+    with ExitStack() as stack:
+        master = stack.enter_context(Engine("--repl-diskless-sync-delay", "0", port=free_port()))
+        replica = stack.enter_context(
+            Engine("--replicaof", f"127.0.0.1 {master.port}", port=free_port())
+        )
+        sentinel = Engine(port=free_port())
+        settings = sentinel.folder / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor service 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds service 500\n"
+            "sentinel failover-timeout service 5000\n"
+        )
+        sentinel.leading, sentinel.options = (str(settings), "--sentinel"), ()
+        stack.enter_context(sentinel)
+        await until(lambda: replica.admin.info("replication")["master_link_status"] == "up")
+        await until(lambda: sentinel.admin.execute_command("SENTINEL", "REPLICAS", "service") != [])
+        yield Guarded(master, replica, sentinel)
+
+
+async def test_master_is_found_and_found_again_after_its_death(guarded: Guarded) -> None:
+    async with await Connection.open(guarded.url, call_timeout=60) as connection:
+        bells = await connection.subscribe("bell")
+        await connection.call("SET", "k", "v")
+        await connection.call("WAIT", 1, 0)
+
+        guarded.master.kill()
+        await until(lambda: not connection.is_connected)
+
+        assert await connection.call("GET", "k") == b"v"
+        assert await connection.call("ROLE") != b"slave"
+        assert len(guarded.replica.clients("callboard")) == 1
+        assert connection.epoch == 2
+        assert await bells.get(DEADLINE) == ("bell", b"")
+
+
+async def test_demoted_master_is_left(guarded: Guarded) -> None:
+    async with await Connection.open(guarded.url, call_timeout=60) as connection:
+        await connection.call("SET", "k", "v")
+        guarded.sentinel.admin.execute_command("SENTINEL", "FAILOVER", "service")
+        await until(lambda: guarded.replica.admin.info("replication")["role"] == "master")
+        # It keeps its connections, and answers READONLY from now on.
+        guarded.master.admin.replicaof("127.0.0.1", str(guarded.replica.port))
+
+        assert await connection.call("SET", "k", "w") == b"OK"
+        assert guarded.replica.admin.get("k") == b"w"
+
+
+async def test_service_that_no_sentinel_knows(guarded: Guarded) -> None:
+    url = f"redis+sentinel://127.0.0.1:{guarded.sentinel.port}/elsewhere"
+
+    with pytest.raises(ConfigError, match='knows a service "elsewhere"'):
+        await Connection.open(url, connect_timeout=DEADLINE)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and a certificate for localhost that it signed."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout own.key -out own.csr",
+        "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+        "-extfile names -out own.pem",
+    ):
+        subprocess.run([openssl, *command.split()], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(papers: Path) -> Iterator[int]:
+    port = free_port()
+    engine = Engine(
+        *("--tls-port", str(port), "--tls-auth-clients", "optional"),
+        *("--tls-ca-cert-file", str(papers / "ca.pem")),
+        *("--tls-cert-file", str(papers / "own.pem"), "--tls-key-file", str(papers / "own.key")),
+        binary=redis_binary(),
+    )
+    try:
+        engine.start()
+    except AssertionError as error:
+        engine.__exit__()
+        pytest.skip(f"redis-server has no TLS: {error}")
+    with engine:
+        yield port
+
+
+async def test_tls_with_an_authority_of_our_own(papers: Path, tls_port: int) -> None:
+    url = (
+        f"rediss://localhost:{tls_port}/0?ssl_ca_certs={papers}/ca.pem"
+        f"&ssl_certfile={papers}/own.pem&ssl_keyfile={papers}/own.key"
+    )
+    async with await Connection.open(url) as connection:
+        calls = [connection.call("ECHO", f"{n}" * 1000) for n in range(200)]
+        assert [await call for call in calls] == [(f"{n}" * 1000).encode() for n in range(200)]
+
+
+async def test_unknown_authority_is_told_at_once(tls_port: int) -> None:
+    with pytest.raises(ConfigError, match="ssl_ca_certs"):
+        await Connection.open(f"rediss://localhost:{tls_port}", connect_timeout=DEADLINE * 10)
+
+
+async def test_server_without_tls_is_told_in_time() -> None:
+    # It takes the greeting for the beginning of a command, and waits for the rest.
+    with Engine(port=free_port()) as engine, pytest.raises(EngineUnavailable, match="speaks TLS"):
+        await Connection.open(f"rediss://127.0.0.1:{engine.port}", connect_timeout=0.3)
+
+
+async def test_plain_url_of_a_tls_port_fails_in_time(tls_port: int) -> None:
+    with pytest.raises(EngineUnavailable):
+        await Connection.open(f"redis://127.0.0.1:{tls_port}", connect_timeout=0.3)
