@@ -1,0 +1,203 @@
+"""The front door: ``connect``, and the services of one namespace behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Self
+
+from callboard.config import EngineChoice, check_namespace, resolve_engine
+from callboard.domain.board import DEFAULT_BOARD
+from callboard.domain.names import check_name
+from callboard.engine.connection import Connection, LinkCall
+from callboard.engine.embedded import EmbeddedEngine
+from callboard.engine.functions import Functions
+from callboard.engine.keys import Keys
+from callboard.engine.probe import EngineFacts, probe
+from callboard.janitor import Janitor
+from callboard.observer import Observers
+from callboard.services.agents import Agents
+from callboard.services.base import Namespace
+from callboard.services.boards import Boards
+from callboard.services.dead_letters import DeadLetters
+from callboard.services.events import Events
+from callboard.services.tasks import Tasks
+from callboard.waiting import EndWatch
+
+
+class BoardView:
+    """One board: its tasks and dead letters, without naming it in each call."""
+
+    def __init__(self, namespace: Namespace, name: str, ends: EndWatch) -> None:
+        self.name = check_name("board", name)
+        self.tasks = Tasks(namespace, name, ends.wait)
+        self.dead_letters = DeadLetters(namespace, self.tasks)
+
+
+class Callboard:
+    """A connection to one namespace, used as ``async with callboard.connect() as cb:``.
+
+    Attributes:
+        tasks: The tasks of the default board; ``board(name).tasks`` for others.
+        dead_letters: Its dead letters.
+        boards: All boards.
+        agents: The registry.
+        events: The event stream.
+        observers: Called on what this process does.
+        choice: Which engine, and why that one.
+    """
+
+    boards: Boards
+    agents: Agents
+    events: Events
+    tasks: Tasks
+    dead_letters: DeadLetters
+    facts: EngineFacts
+
+    def __init__(
+        self,
+        choice: EngineChoice,
+        namespace: str,
+        *,
+        durable: bool,
+        adopt: bool,
+        call_timeout: float,
+        clock: Callable[[], int | None] | None,
+    ) -> None:
+        self.choice = choice
+        self.observers = Observers()
+        self._name = namespace
+        self._durable = durable
+        self._adopt = adopt
+        self._call_timeout = call_timeout
+        self._clock = clock
+        self._engine: EmbeddedEngine | None = None
+        self._connection: Connection | None = None
+        self._boards: dict[str, BoardView] = {}
+
+    async def open(self) -> Self:
+        """Start or find the engine, check it, and connect. Raises as ``connect`` says."""
+        if self._connection is not None:
+            return self
+        keys = Keys(self._name)
+        url = self.choice.url
+        before_connect = None
+        if self.choice.data_dir is not None:
+            self._engine = await EmbeddedEngine.acquire(self.choice.data_dir, self._durable)
+            url, before_connect = self._engine.url, self._bring_engine_back
+        assert url is not None
+        try:
+            self._connection = await Connection.open(
+                url,
+                name=f"callboard-{os.getpid()}",
+                route=keys.format,
+                call_timeout=self._call_timeout,
+                before_connect=before_connect,
+            )
+            functions = Functions(self._connection, keys.format, self._clock)
+            self.namespace = Namespace(self._name, self._connection, functions, keys)
+            self.facts = await self._probe(self._connection.call)
+            self._connection.on_reconnect.append(self._probe_again)
+        except BaseException:
+            await self.close()
+            raise
+        self.events = Events(self.namespace)
+        self.boards = Boards(self.namespace)
+        self.agents = Agents(self.namespace)
+        self._ends = EndWatch(self.events, self._has_ended)
+        view = self.board(DEFAULT_BOARD)
+        self.tasks, self.dead_letters = view.tasks, view.dead_letters
+        return self
+
+    def board(self, name: str) -> BoardView:
+        """The view of one board, which need not exist yet."""
+        view = self._boards.get(name)
+        if view is None:
+            view = self._boards[name] = BoardView(self.namespace, name, self._ends)
+        return view
+
+    def janitor(self, *, interval: float = 1.0) -> Janitor:
+        """A janitor of this namespace, not yet started."""
+        return Janitor(self.namespace, self.agents, interval=interval)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls flow just now; a lost connection comes back by itself."""
+        return self._connection is not None and self._connection.is_connected
+
+    async def close(self) -> None:
+        """Close the connection; the last user of an embedded engine stops it."""
+        connection, self._connection = self._connection, None
+        engine, self._engine = self._engine, None
+        if hasattr(self, "_ends"):
+            await self._ends.close()
+        if connection is not None:
+            await connection.close()
+        if engine is not None:
+            await engine.release()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _bring_engine_back(self) -> None:
+        if self._engine is not None:
+            await self._engine.ensure_running()
+
+    async def _probe(self, call: LinkCall) -> EngineFacts:
+        async def functions_call(name: str, *arguments: Any) -> list[Any]:
+            return await self.namespace.functions.call_on(call, name, *arguments)
+
+        return await probe(call, self.namespace.keys, functions_call, adopt=self._adopt)
+
+    async def _probe_again(self, call: LinkCall) -> None:
+        self.facts = await self._probe(call)
+
+    async def _has_ended(self, board: str, task: str) -> bool:
+        return (await self.board(board).tasks.outcome(task)).is_finished
+
+    def __repr__(self) -> str:
+        return f"<Callboard {self._name or 'default'} on {self.choice}>"
+
+
+def connect(
+    url: str | None = None,
+    *,
+    namespace: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    durable: bool = False,
+    adopt: bool = False,
+    call_timeout: float = 10.0,
+    clock: Callable[[], int | None] | None = None,
+) -> Callboard:
+    """Choose the engine; ``async with`` connects and closes.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``,
+            ``redis+cluster://``; else ``CALLBOARD_URL``; else the embedded engine.
+        namespace: Keeps groups of agents apart; the default one has no name.
+        data: Data directory of the embedded engine; else ``CALLBOARD_DATA``, else the nearest
+            ``.callboard/`` from here upward, else one made here.
+        durable: The embedded engine writes to disk before it answers.
+        adopt: Use a database that holds other keys and none of ours.
+        call_timeout: Seconds after which a call gives up.
+        clock: Moves the engine's time in tests: returns µs, or None for the engine's own.
+
+    Raises:
+        ConfigError: The URL, name or directory cannot be used.
+
+    On opening: EngineStartFailed, EngineUnavailable, EngineUnsuitable, ForeignDatabase,
+    NewerFormat.
+    """
+    return Callboard(
+        resolve_engine(url, data),
+        check_namespace(namespace),
+        durable=durable,
+        adopt=adopt,
+        call_timeout=call_timeout,
+        clock=clock,
+    )
+
+

@@ -1,0 +1,102 @@
+"""The sweeps that keep a namespace honest, run wherever a worker or coordinator runs.
+
+Any number may run at once: the engine tells one of them per interval that it is due, and
+every sweep is a bounded function whose effect does not depend on who calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Final
+
+from callboard.exceptions import CallboardError, EngineError
+from callboard.services.agents import Agents
+from callboard.services.base import Namespace
+from callboard.services.items import checked
+
+INTERVAL_SECONDS: Final = 1.0
+SWEEP_LIMIT: Final = 200
+ROUNDS_MAX: Final = 50
+"""Rounds a board gets in one interval; what is left comes in the next."""
+
+_log = logging.getLogger("callboard.janitor")
+
+
+class Janitor:
+    """Sweeps leases, reservations, due tasks, deadlines, cascades, agents and retention."""
+
+    def __init__(
+        self, namespace: Namespace, agents: Agents, *, interval: float = INTERVAL_SECONDS
+    ) -> None:
+        self._namespace = namespace
+        self._functions = namespace.functions
+        self._agents = agents
+        self._interval = interval
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run in the background until ``stop``; starting twice does nothing."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="callboard-janitor")
+
+    async def stop(self) -> None:
+        """Stop and wait until it has."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def sweep(self, *, force: bool = False) -> bool:
+        """One round over all boards and agents; False where another did it this interval.
+
+        Args:
+            force: Sweep whether or not it is due.
+        """
+        reply = await self._functions.call("namespace_tick", round(self._interval * 1000), 0)
+        if checked(reply, "due", "not_due") == "not_due" and not force:
+            return False
+        boards = reply[1:] if reply[0] == b"due" else await self._boards()
+        await self._sweep_agents()
+        for board in boards:
+            await self._sweep_board(board)
+        await self._continue_cascades()
+        return True
+
+    async def _boards(self) -> list[bytes]:
+        found: list[bytes] = await self._namespace.connection.call(
+            "ZRANGE", self._namespace.keys.boards, 0, -1
+        )
+        return found
+
+    async def _sweep_board(self, board: bytes) -> None:
+        for _ in range(ROUNDS_MAX):
+            reply = await self._functions.call("board_sweep", board, SWEEP_LIMIT)
+            checked(reply, "ok")
+            if not reply[1]:
+                return
+
+    async def _sweep_agents(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            if not await self._agents.sweep():
+                return
+
+    async def _continue_cascades(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            reply = await self._functions.call("task_cascade", 10)
+            checked(reply, "ok")
+            if not reply[1]:
+                return
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except EngineError as error:
+                _log.info("A sweep waits for the engine: %s", error)
+            except CallboardError as error:
+                _log.warning("A sweep was refused: %s", error)
+            except Exception:
+                _log.exception("A sweep failed; the next goes on.")
+            await asyncio.sleep(self._interval * (0.9 + random.random() / 5))

@@ -1,0 +1,1 @@
+"""What programs are written with: the worker, and tools for tests."""

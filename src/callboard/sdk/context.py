@@ -1,0 +1,192 @@
+"""What a handler can do with the task it runs, while it runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import msgspec
+
+from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
+from callboard.exceptions import LeaseLost
+from callboard.services.tasks import TaskHandle, Tasks
+
+T = TypeVar("T")
+
+
+class EndOfClaim(BaseException):
+    """Ends a handler whose claim was ended on its behalf: split, ask, handoff, release.
+
+    Not an ``Exception``, so that a handler's own ``except Exception`` lets it pass.
+    """
+
+
+class TaskContext:
+    """The running task, its fence, and what its holder may do.
+
+    Attributes:
+        task: The claim: id, kind, attempt, fence, payload.
+        tasks: The board's tasks, to submit more or look at others.
+        is_cancelled: Somebody asked for the task's cancellation, or the lease was lost. An
+            async handler is cancelled besides; a handler in a thread has to look.
+        cancel_reason: ``cancelled``, ``lease_lost``, ``timeout`` or ``stopping``.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        task: Claimed,
+        *,
+        lease: float,
+        without_slot: Callable[[], AbstractAsyncContextManager[None]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.tasks = tasks
+        self.task = task
+        self.is_cancelled = False
+        self.cancel_reason: str | None = None
+        self._lease = lease
+        self._without_slot = without_slot
+        self._loop = loop
+        self._asked = 0
+        self._splits = 0
+        self._extra: Task | None = None
+
+    @property
+    def id(self) -> str:
+        """The task's id: the idempotency key for what the handler does outside."""
+        return self.task.id
+
+    @property
+    def fence(self) -> int:
+        """The fencing token of this claim: what an outside system compares."""
+        return self.task.fence
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first claim of the task."""
+        return self.task.attempt
+
+    async def heartbeat(self) -> None:
+        """Renew the lease now; the worker does it by itself while its loop turns.
+
+        Raises:
+            LeaseLost: Stop work.
+            CancelledError: The task's cancellation was asked for.
+        """
+        answer = await self.tasks.renew(
+            self.id, fence=self.fence, lease=self._lease, agent=self.task.agent, instance=self.task.instance
+        )
+        self._heed(answer.status)
+
+    async def progress(self, value: Any) -> None:
+        """Keep how far it is (any JSON); the last value wins. Raises LeaseLost."""
+        self._heed((await self.tasks.progress(self.id, fence=self.fence, value=value)).status)
+
+    async def partial(self, value: Any) -> None:
+        """Keep a partial result that a later attempt can read. Raises LeaseLost."""
+        self._heed((await self.tasks.partial(self.id, fence=self.fence, value=value)).status)
+
+    async def earlier_partial(self) -> Any:
+        """The partial result an earlier attempt kept; None where there is none."""
+        task = await self._read()
+        return task.partial if task else None
+
+    async def note(self, content: str) -> None:
+        """Append a note to the task."""
+        await self.tasks.note(self.id, content, author=self.task.agent)
+
+    async def dependency_results(self) -> dict[str, Any]:
+        """Results of the tasks this one depends on, by id; None for those without one."""
+        task = await self.tasks.get(self.id)
+        found = await self.tasks.get_many(task.depends_on)
+        return {one.id: one.result for one in found if one is not None}
+
+    async def split(
+        self, children: Iterable[TaskSpec], *, on_failure: DependencyPolicy = "run"
+    ) -> list[Task]:
+        """Become these tasks: the first time, the claim ends here and the handler with it.
+
+        When all children have ended the task is claimed again, the handler starts from its
+        top, and this call returns the children in order.
+        """
+        batches = await self._children()
+        number = self._splits
+        self._splits += 1
+        if number < len(batches):
+            found = await self.tasks.get_many(batches[number])
+            return [child for child in found if child is not None]
+        await self.tasks.split(self.id, children, fence=self.fence, on_failure=on_failure)
+        raise EndOfClaim
+
+    async def input(self, question: Any) -> Any:
+        """Ask a person or another agent: the first time, the claim ends here.
+
+        Once answered, the task is claimed again, the handler starts from its top, and this
+        call returns the answer.
+        """
+        answers = await self._answers()
+        number = self._asked
+        self._asked += 1
+        if number < len(answers):
+            return answers[number]
+        await self.tasks.ask(self.id, fence=self.fence, question=question)
+        raise EndOfClaim
+
+    async def wait(self, task: TaskHandle | str, timeout: float | None = None) -> Any:
+        """Wait for another task's result with this worker's slot free and the lease kept.
+
+        Raises:
+            TaskFailed, TaskCancelled: The other task ended so.
+            TimeoutError: It has not ended in time.
+        """
+        task_id = task if isinstance(task, str) else task.id
+        await self.tasks.park(self.id, fence=self.fence)
+        try:
+            async with self._without_slot():
+                return await self.tasks.result(task_id, timeout=timeout)
+        finally:
+            await self.tasks.unpark(self.id, fence=self.fence)
+
+    async def handoff(self, to: str) -> None:
+        """Give the task to a named agent; the claim and the handler end here."""
+        await self.tasks.handoff(self.id, fence=self.fence, to=to)
+        raise EndOfClaim
+
+    async def release(self, delay: float = 0.0) -> None:
+        """Give the task back unharmed; the claim and the handler end here."""
+        await self.tasks.release(self.id, fence=self.fence, delay=delay)
+        raise EndOfClaim
+
+    def run(self, awaitable: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """From a handler in a thread: run one of these coroutines on the worker's loop.
+
+        ``ctx.run(ctx.progress(0.5))``
+        """
+        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(awaitable, self._loop)
+        return future.result(timeout)
+
+    def _heed(self, status: str) -> None:
+        if status == "cancel":
+            self.is_cancelled, self.cancel_reason = True, "cancelled"
+            raise asyncio.CancelledError
+        if status == "lease_lost":
+            raise LeaseLost(f"Task {self.id} is no longer held under this fence. Stop work on it.")
+
+    async def _read(self) -> Task | None:
+        if self._extra is None and self.task.has_extra:
+            self._extra = await self.tasks.get(self.id)
+        return self._extra
+
+    async def _children(self) -> list[list[str]]:
+        task = await self._read()
+        return [list(batch) for batch in task.children] if task else []
+
+    async def _answers(self) -> list[Any]:
+        task = await self._read()
+        return [msgspec.json.decode(raw) for raw in task.answers] if task else []
+
+

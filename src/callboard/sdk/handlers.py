@@ -1,0 +1,119 @@
+"""Handlers: how a function becomes what runs the tasks of a kind."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from callboard.domain.names import check_name
+from callboard.domain.task import Claimed
+from callboard.exceptions import ConfigError, Fatal, InvalidArgument
+from callboard.sdk.context import TaskContext
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A kind's function, how its payload is decoded, and which arguments it takes.
+
+    Attributes:
+        timeout: Seconds one attempt may run, where the task does not say.
+        is_async: It runs on the loop; else in a thread.
+    """
+
+    kind: str
+    function: Function
+    is_async: bool
+    takes_payload: bool
+    context_name: str | None
+    timeout: float | None
+    decode: Callable[[Claimed], Any]
+
+    def invoke(self, claimed: Claimed, context: TaskContext) -> Awaitable[Any] | Any:
+        """Decode the payload and call the function.
+
+        Raises:
+            Fatal: The payload cannot be decoded to the annotated type; no retry cures that.
+        """
+        arguments = ()
+        if self.takes_payload:
+            try:
+                arguments = (self.decode(claimed),)
+            except (msgspec.DecodeError, ValueError, TypeError) as error:
+                raise Fatal(
+                    f"The payload of task {claimed.id} does not fit handler {self.kind!r}: {error}"
+                ) from error
+        if self.context_name is None:
+            return self.function(*arguments)
+        return self.function(*arguments, **{self.context_name: context})
+
+
+def make_handler(kind: str, function: Function, timeout: float | None) -> Handler:
+    """Read the function's signature: at most a payload and a ``TaskContext``, in any order.
+
+    Raises:
+        ConfigError: It takes something else; the message says what a handler may take.
+    """
+    check_name("kind", kind)
+    if timeout is not None and not timeout > 0:
+        raise InvalidArgument(f"timeout of handler {kind!r} is {timeout!r}; use seconds above 0.")
+    payload, context_name = _parameters(kind, function)
+    return Handler(
+        kind=kind,
+        function=function,
+        is_async=inspect.iscoroutinefunction(function),
+        takes_payload=payload is not None,
+        context_name=context_name,
+        timeout=timeout,
+        decode=_decoder_of(payload),
+    )
+
+
+def _parameters(kind: str, function: Function) -> tuple[Any, str | None]:
+    """The payload's annotation (None: no payload) and the context parameter's name."""
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):
+        hints = {}
+    payload: Any = None
+    context_name = None
+    for parameter in inspect.signature(function).parameters.values():
+        annotation = hints.get(parameter.name, parameter.annotation)
+        if annotation is TaskContext or parameter.name in ("ctx", "context"):
+            context_name = parameter.name
+        elif payload is None and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            payload = Any if annotation is inspect.Parameter.empty else annotation
+        elif parameter.default is inspect.Parameter.empty:
+            raise ConfigError(
+                f"Handler {kind!r} ({getattr(function, '__name__', function)}) takes {parameter.name!r}; "
+                "a handler takes a payload and, if it wants, a TaskContext named ctx."
+            )
+    return payload, context_name
+
+
+def _decoder_of(annotation: Any) -> Callable[[Claimed], Any]:
+    """Decodes a claim's payload to the annotated type, in one pass where msgspec knows it."""
+    if annotation is None:
+        return lambda claimed: None
+    validate = getattr(annotation, "model_validate_json", None)
+    if validate is not None:
+        return lambda claimed: validate(bytes(claimed.payload))
+    body_type = msgspec.defstruct("PayloadBody", [("payload", annotation, None)])
+    within = msgspec.json.Decoder(body_type).decode
+    alone = msgspec.json.Decoder(annotation).decode
+
+    def decode(claimed: Claimed) -> Any:
+        if claimed.large_payload:
+            return alone(claimed.large_payload)
+        body = claimed.body
+        if b'"payload"' not in body:
+            return alone(b"null")
+        return within(body).payload  # type: ignore[attr-defined]
+
+    return decode

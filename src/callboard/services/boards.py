@@ -1,0 +1,102 @@
+"""The boards of a namespace: listed, shown, set, paused and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
+from callboard.domain.names import check_name
+from callboard.domain.task import at_ms
+from callboard.exceptions import BoardNotFound
+from callboard.services.base import Namespace
+from callboard.services.items import checked
+
+
+class Boards:
+    """A board comes into being with its first task, or its first setting."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._functions = namespace.functions
+
+    async def list(self) -> list[Board]:
+        """All boards, oldest first."""
+        raw = await self._namespace.connection.call("ZRANGE", self._namespace.keys.boards, 0, -1)
+        return [await self.get(name.decode()) for name in raw]
+
+    async def get(self, name: str) -> Board:
+        """A board's settings and counts at one moment. Raises BoardNotFound."""
+        reply = await self._functions.call("board_read", check_name("board", name))
+        checked(reply, "ok", board=name)
+        return _board(name, reply)
+
+    async def configure(self, name: str, settings: BoardSettings, *, by: str = "") -> Board:
+        """Set what *settings* names; the board is made where it is missing.
+
+        Raises:
+            InvalidArgument: A value is out of its bounds.
+            Refused: The step of an existing board cannot change.
+        """
+        await self._change(name, by, encode_settings(settings))
+        return await self.get(name)
+
+    async def pause(self, name: str, *, kinds: Iterable[str] = (), by: str = "") -> None:
+        """Let nothing more be claimed from the board, or only not these kinds; held work goes on."""
+        await self._must_exist(name)
+        paused = sorted({check_name("kind", kind) for kind in kinds})
+        if not paused:
+            return await self._change(name, by, ["paused", "1"])
+        before = (await self.get(name)).paused_kinds
+        await self._change(name, by, ["paused_kinds", ",".join(sorted({*before, *paused}))])
+
+    async def resume(self, name: str, *, kinds: Iterable[str] = (), by: str = "") -> None:
+        """Undo a pause, of the whole board with all kinds, or of these kinds; waiters are rung."""
+        await self._must_exist(name)
+        resumed = {check_name("kind", kind) for kind in kinds}
+        if not resumed:
+            return await self._change(name, by, ["paused", "", "paused_kinds", ""])
+        before = (await self.get(name)).paused_kinds
+        await self._change(name, by, ["paused_kinds", ",".join(sorted(set(before) - resumed))])
+
+    async def pause_all(self, *, by: str = "") -> None:
+        """Let nothing more be claimed in the whole namespace."""
+        await self._configure_namespace("paused", "1")
+
+    async def resume_all(self, *, by: str = "") -> None:
+        """Undo ``pause_all``; boards paused by themselves stay so."""
+        await self._configure_namespace("paused", "0")
+
+    async def _configure_namespace(self, *pairs: str) -> None:
+        checked(await self._functions.call("namespace_configure", *pairs), "ok")
+
+    async def _must_exist(self, name: str) -> None:
+        raw = await self._namespace.connection.call(
+            "ZSCORE", self._namespace.keys.boards, check_name("board", name)
+        )
+        if raw is None:
+            raise BoardNotFound(
+                f"No board {name!r}. A board comes into being with its first task.", board=name
+            )
+
+    async def _change(self, name: str, by: str, pairs: list[str]) -> None:
+        reply = await self._functions.call("board_configure", check_name("board", name), by, *pairs)
+        checked(reply, "ok", board=name)
+
+
+def _board(name: str, reply: list[Any]) -> Board:
+    now_ms, flat, raw_settings = reply[1:4]
+    numbers = {flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)}
+    raw = {raw_settings[i].decode(): raw_settings[i + 1].decode() for i in range(0, len(raw_settings), 2)}
+    is_paused = bool(numbers.pop("namespace_paused")) or raw.get("paused") == "1"
+    numbers.pop("best_score")
+    numbers["scheduled"] += numbers["retrying"]
+    return Board(
+        name=name,
+        is_paused=is_paused,
+        paused_kinds=tuple(kind for kind in raw.get("paused_kinds", "").split(",") if kind),
+        counts=Counts(**numbers),
+        settings=decode_settings(raw),
+        created_at=at_ms(int(raw["created"])),
+        at=at_ms(float(now_ms)),
+    )

@@ -1,0 +1,492 @@
+"""What an agent does with tasks: claim, renew, finish, give back, split, ask."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from callboard.domain import task as tasks
+from callboard.domain.names import check_name
+from callboard.domain.retry import Failure
+from callboard.domain.task import Claimed
+from callboard.engine import codec
+from callboard.exceptions import InvalidArgument, TooLarge
+from callboard.services.base import Namespace
+from callboard.services.items import Answer, answers_of, checked
+
+T = TypeVar("T")
+
+HANDOFF_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """JSON that was checked already."""
+
+    json: bytes
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """A result to hand in: the task, the fence of its claim, any JSON value."""
+
+    id: str
+    fence: int
+    result: Any = None
+
+
+class FailedAttempt(msgspec.Struct, frozen=True):
+    """A failure to hand in; *delay* in seconds overrides the task's retry policy."""
+
+    id: str
+    fence: int
+    failure: Failure
+    delay: float | None = None
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a claim brought.
+
+    Attributes:
+        tasks: Granted, best first.
+        status: ``ok``, ``empty``, ``agent_full``, ``replayed`` (an earlier call with the
+            same request id had run), or why nothing could be claimed: ``paused``,
+            ``agent_draining``, ``agent_not_found``.
+        lost: Fences that the earlier call had granted and that are not held any more.
+    """
+
+    tasks: tuple[Claimed, ...]
+    status: str
+    lost: tuple[int, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What ``complete_and_claim`` brought: an answer a result, one a start, and the claims."""
+
+    completed: tuple[Answer, ...]
+    begun: tuple[Answer, ...]
+    claims: Claims
+
+
+class Holding:
+    """The operations of an agent on the tasks of one board. Each is one function call."""
+
+    def __init__(self, namespace: Namespace, board: str) -> None:
+        self._namespace = namespace
+        self._functions = namespace.functions
+        self.board = board
+
+    async def claim(
+        self,
+        agent: str,
+        *,
+        instance: str = "",
+        limit: int = 1,
+        started: int | None = None,
+        lease: float = tasks.LEASE_DEFAULT,
+        wait: float = 0.0,
+        request_id: str | None = None,
+    ) -> Claims:
+        """Give the agent up to *limit* tasks that it can serve, best first.
+
+        Its own reservations come first, then the lanes in order of score, then half of what
+        the most loaded agents have not started. The reply stops at 4 MiB.
+
+        Args:
+            agent: A registered agent.
+            instance: The process that will run them; "" for none.
+            limit: 1 to 1,000.
+            started: How many of them begin at once; the others count as claimed ahead, whose
+                loss before ``start`` is no crash. All of them where not given.
+            lease: Seconds, 0.1 to 3,600; a task's own lease goes before.
+            wait: Register as waiting for this many seconds where fewer than *limit* were
+                there: work that becomes ready is reserved, and the instance's bell rung.
+            request_id: Makes the call repeatable for ten minutes: the repeat answers the same
+                tasks as far as they are still held, and lists the others as lost.
+
+        Raises:
+            AgentNotFound, AgentDraining, BoardPaused: Nothing can be claimed now.
+            InvalidArgument: An argument is out of its bounds.
+        """
+        reply = await self._functions.call(
+            "task_claim",
+            self.board,
+            check_name("agent", agent),
+            instance and check_name("instance", instance),
+            _request(request_id),
+            _limit(limit),
+            limit if started is None else started,
+            tasks.check_seconds("wait", wait, 0, 3_600),
+            tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
+        )
+        checked(reply, "ok", "empty", "replayed", "agent_full", agent=agent, board=self.board)
+        return self._claims(reply)
+
+    async def take(
+        self, task_id: str, agent: str, *, instance: str = "", lease: float = tasks.LEASE_DEFAULT
+    ) -> Claimed:
+        """Claim one named task.
+
+        Raises:
+            TaskNotFound, NotReady, Held, DoesNotFit, IllegalState, AgentFull, AgentNotFound,
+            AgentDraining, BoardPaused: Exactly why it cannot be had.
+        """
+        reply = await self._functions.call(
+            "task_take",
+            self.board,
+            check_name("agent", agent),
+            instance and check_name("instance", instance),
+            check_name("task id", task_id),
+            tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
+        )
+        checked(reply, "ok", task=task_id, agent=agent, board=self.board)
+        return self._claims(reply).tasks[0]
+
+    async def complete(self, task_id: str, *, fence: int, result: Any = None) -> Answer:
+        """Accept a result, once: the same fence again answers ``replayed``.
+
+        Raises:
+            LeaseLost: The fence is stale; the result was not taken.
+            TaskNotFound: No such task.
+            TooLarge: The result is over 1 MiB.
+        """
+        answers = await self.complete_many([Completion(task_id, fence, result)])
+        return answers[0].check(board=self.board)
+
+    @staticmethod
+    def encode_result(value: Any) -> Encoded:
+        """JSON of a result, checked for size, as the completing operations take it."""
+        return Encoded(codec.encode_json("result", value))
+
+    async def complete_many(self, results: Iterable[Completion]) -> list[Answer]:
+        """Hand in many results; each answers for itself, and a refused one stops nothing."""
+        answers: list[Answer] = []
+        for batch in _batches(list(results)):
+            rows = _completion_rows(batch)
+            reply = await self._functions.call("task_complete", self.board, "", len(batch), *rows)
+            answers += await self._answers([item.id for item in batch], reply)
+        return answers
+
+    async def fail(
+        self,
+        task_id: str,
+        *,
+        fence: int,
+        error: Failure | BaseException | str,
+        retryable: bool | None = None,
+        delay: float | None = None,
+    ) -> Answer:
+        """Record a failed attempt: ``retry_scheduled``, or ``failed`` as a dead letter.
+
+        Args:
+            error: The failure, an exception, or a message.
+            retryable: Overrides what the error says of itself; true where it says nothing.
+            delay: Seconds until the retry, instead of the task's policy.
+
+        Raises:
+            LeaseLost: The fence is stale; nothing was recorded.
+            TaskNotFound: No such task.
+        """
+        failure = _failure(error, retryable)
+        item = FailedAttempt(task_id, fence, failure, failure.delay if delay is None else delay)
+        return (await self.fail_many([item]))[0].check(board=self.board)
+
+    async def fail_many(self, failures: Iterable[FailedAttempt]) -> list[Answer]:
+        """Record many failed attempts; each answers for itself."""
+        answers: list[Answer] = []
+        for batch in _batches(list(failures)):
+            rows: list[Any] = []
+            for item in batch:
+                delay = "" if item.delay is None else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
+                rows += (
+                    item.id,
+                    item.fence,
+                    item.failure.encode(),
+                    int(item.failure.retryable),
+                    f"{random.random():.6f}",
+                    delay,
+                )
+            reply = await self._functions.call("task_fail", self.board, "", len(batch), *rows)
+            answers += await self._answers([item.id for item in batch], reply)
+        return answers
+
+    async def complete_and_claim(
+        self,
+        agent: str,
+        instance: str,
+        *,
+        results: Sequence[Completion] = (),
+        begun: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        started: int = 0,
+        lease: float = tasks.LEASE_DEFAULT,
+        wait: float = 0.0,
+        request_id: str | None = None,
+    ) -> Step:
+        """A worker's one round trip: hand in results, say what began, claim the next.
+
+        Both halves always run and answer separately. One request id covers both: results are
+        known again by their fences, claims by the id.
+        """
+        if len(results) + len(begun) > tasks.BATCH_MAX:
+            raise TooLarge(f"At most {tasks.BATCH_MAX:,} results and starts in one call.", field="results")
+        rows = _completion_rows(results)
+        for task_id, fence in begun:
+            rows += (task_id, fence)
+        reply = await self._functions.call(
+            "task_complete_and_claim",
+            self.board,
+            agent,
+            instance,
+            _request(request_id),
+            limit,
+            started,
+            round(wait * 1000),
+            round(lease * 1000),
+            len(results),
+            len(begun),
+            *rows,
+        )
+        checked(reply, "ok", agent=agent, board=self.board)
+        if reply[1]:
+            await self._continue_cascade()
+        return Step(
+            tuple(answers_of([item.id for item in results], reply[2])),
+            tuple(answers_of([task_id for task_id, _ in begun], reply[3])),
+            self._claims(reply[4]),
+        )
+
+    async def start(self, task_id: str, *, fence: int) -> Answer:
+        """Say that the task began: ``in_progress``. Raises LeaseLost, TaskNotFound."""
+        return (await self.start_many([(task_id, fence)]))[0].check(board=self.board)
+
+    async def start_many(self, claims: Sequence[tuple[str, int]]) -> list[Answer]:
+        """Say that these began; each answers for itself."""
+        return await self._each("task_start", "", claims)
+
+    async def renew(
+        self,
+        task_id: str,
+        *,
+        fence: int,
+        lease: float = tasks.LEASE_DEFAULT,
+        agent: str = "",
+        instance: str = "",
+    ) -> Answer:
+        """Push a claim's deadline forward; ``cancel`` says that its cancellation was asked for.
+
+        Raises:
+            LeaseLost: The task was given to someone else, or back. Stop work.
+            TaskNotFound: No such task.
+        """
+        answers = await self.renew_many([(task_id, fence)], lease=lease, agent=agent, instance=instance)
+        return answers[0].check(board=self.board)
+
+    async def renew_many(
+        self,
+        claims: Sequence[tuple[str, int]],
+        *,
+        lease: float = tasks.LEASE_DEFAULT,
+        agent: str = "",
+        instance: str = "",
+    ) -> list[Answer]:
+        """Renew many claims; each answers ``ok``, ``cancel``, ``lease_lost`` or ``task_not_found``."""
+        lease_ms = tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX)
+        answers: list[Answer] = []
+        for batch in _batches(claims):
+            flat = [part for claim in batch for part in claim]
+            reply = await self._functions.call(
+                "task_renew", self.board, agent, instance, lease_ms, len(batch), *flat
+            )
+            checked(reply, "ok", board=self.board)
+            answers += answers_of([task_id for task_id, _ in batch], reply[2])
+        return answers
+
+    async def release(self, task_id: str, *, fence: int, delay: float = 0.0) -> Answer:
+        """Give a claim back unharmed, at once or after *delay* seconds. Raises LeaseLost."""
+        answers = await self.release_many([(task_id, fence)], delay=delay)
+        return answers[0].check(board=self.board)
+
+    async def release_many(
+        self, claims: Sequence[tuple[str, int]], *, delay: float = 0.0
+    ) -> list[Answer]:
+        """Give many claims back; no failure or crash is counted."""
+        delay_ms = tasks.check_seconds("delay", delay, 0, 31_536_000)
+        answers: list[Answer] = []
+        for batch in _batches(claims):
+            flat = [part for task_id, fence in batch for part in (task_id, fence, delay_ms)]
+            reply = await self._functions.call("task_release", self.board, "", len(batch), *flat)
+            answers += await self._answers([task_id for task_id, _ in batch], reply)
+        return answers
+
+    async def handoff(
+        self, task_id: str, *, fence: int, to: str, take_up: float = HANDOFF_SECONDS
+    ) -> Answer:
+        """Give a claim to agent *to*, which has *take_up* seconds to take it up.
+
+        Raises:
+            LeaseLost, TaskNotFound, AgentNotFound, AgentDraining, DoesNotFit: Nothing changed.
+        """
+        reply = await self._functions.call(
+            "task_handoff",
+            self.board,
+            "",
+            check_name("task id", task_id),
+            fence,
+            check_name("agent", to),
+            tasks.check_seconds("take_up", take_up, 0.1, 86_400),
+        )
+        return Answer(task_id, checked(reply, "ok", "replayed", task=task_id, agent=to, board=self.board))
+
+    async def progress(self, task_id: str, *, fence: int, value: Any) -> Answer:
+        """Keep the holder's progress (any JSON up to 64 KiB); the last one wins."""
+        return await self._keep(task_id, fence, "progress", codec.encode_json("progress", value, 65_536))
+
+    async def partial(self, task_id: str, *, fence: int, value: Any) -> Answer:
+        """Keep a partial result (any JSON up to 1 MiB), which the next attempt can read."""
+        return await self._keep(task_id, fence, "partial", codec.encode_json("partial result", value))
+
+    async def split(
+        self,
+        task_id: str,
+        children: Iterable[tasks.TaskSpec],
+        *,
+        fence: int,
+        on_failure: tasks.DependencyPolicy = "run",
+    ) -> list[str]:
+        """End the claim with children; the task may be claimed again when all have ended.
+
+        Args:
+            children: 1 to 1,000 tasks, all or none.
+            on_failure: What a failed child does to the task: ``run`` (it resumes and sees the
+                outcomes), ``fail``, or ``skip``.
+
+        Returns:
+            The children's ids, in order.
+
+        Raises:
+            LeaseLost, IdConflict, UniqueConflict, BoardFull, DependencyCycle: Nothing changed.
+        """
+        rows = [codec.row_of(child, parent=task_id) for child in children]
+        if not 1 <= len(rows) <= tasks.BATCH_MAX:
+            raise InvalidArgument(f"A task splits into 1 to {tasks.BATCH_MAX:,} children.", field="children")
+        if on_failure not in tasks.POLICY_FLAGS:
+            raise InvalidArgument(f"on_failure is {on_failure!r}; use run, fail or skip.", field="on_failure")
+        reply = await self._functions.call(
+            "task_split",
+            self.board,
+            "",
+            task_id,
+            fence,
+            tasks.POLICY_FLAGS[on_failure],
+            len(rows),
+            *(value for row in rows for value in row),
+        )
+        if checked(reply, "ok", "replayed", task=task_id, board=self.board) == "ok" and reply[2]:
+            await self._continue_cascade()
+        return [row[0] for row in rows]
+
+    async def ask(self, task_id: str, *, fence: int, question: Any) -> Answer:
+        """End the claim with a question (any JSON up to 64 KiB): ``input_required``."""
+        encoded = codec.encode_json("question", question, 65_536)
+        reply = await self._functions.call("task_ask", self.board, "", task_id, fence, encoded)
+        return Answer(task_id, checked(reply, "ok", "replayed", "cancelled", task=task_id, board=self.board))
+
+    async def confirm_cancel(self, task_id: str, *, fence: int, reason: str = "requested") -> Answer:
+        """The holder stopped as it was asked to: the task ends cancelled. Raises LeaseLost."""
+        reply = await self._functions.call("task_cancel", self.board, "", reason, 1, task_id, fence)
+        return (await self._answers([task_id], reply))[0].check(board=self.board)
+
+    async def park(self, task_id: str, *, fence: int) -> Answer:
+        """Free the claim's slot while its holder waits; lease and fence stay."""
+        return await self._park(task_id, fence, 1)
+
+    async def unpark(self, task_id: str, *, fence: int) -> Answer:
+        """Take the slot again; never refused while the fence is current."""
+        return await self._park(task_id, fence, 0)
+
+    async def _park(self, task_id: str, fence: int, parked: int) -> Answer:
+        reply = await self._functions.call("task_park", self.board, "", task_id, fence, parked)
+        return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
+
+    async def _keep(self, task_id: str, fence: int, field: str, encoded: bytes) -> Answer:
+        reply = await self._functions.call("task_progress", self.board, "", task_id, fence, field, encoded)
+        return Answer(task_id, checked(reply, "ok", "cancel", task=task_id, board=self.board))
+
+    async def _each(self, name: str, by: str, claims: Sequence[tuple[str, int]]) -> list[Answer]:
+        answers: list[Answer] = []
+        for batch in _batches(claims):
+            flat = [part for claim in batch for part in claim]
+            reply = await self._functions.call(name, self.board, by, len(batch), *flat)
+            checked(reply, "ok", board=self.board)
+            answers += answers_of([task_id for task_id, _ in batch], reply[1])
+        return answers
+
+    async def _answers(self, ids: Sequence[str], reply: list[Any]) -> list[Answer]:
+        checked(reply, "ok", board=self.board)
+        if reply[1]:
+            await self._continue_cascade()
+        return answers_of(ids, reply[2])
+
+    async def _continue_cascade(self) -> None:
+        """Work off what the call left in the durable queue; the janitor would do it too."""
+        for _ in range(10_000):
+            reply = await self._functions.call("task_cascade", 10)
+            checked(reply, "ok")
+            if not reply[1]:
+                return
+
+    def _claims(self, reply: Sequence[Any]) -> Claims:
+        status = reply[0].decode()
+        if status not in ("ok", "replayed"):
+            return Claims((), status)
+        lost = tuple(int(fence) for fence in reply[1].split(b",") if fence)
+        return Claims(tuple(codec.claimed_of(self.board, reply[2:])), status, lost)
+
+
+def _request(request_id: str | None) -> str:
+    return secrets.token_hex(8) if request_id is None else check_name("request id", request_id)
+
+
+def _limit(limit: int) -> int:
+    if not 1 <= limit <= tasks.BATCH_MAX:
+        raise InvalidArgument(f"limit is {limit}; it must be from 1 to {tasks.BATCH_MAX:,}.", field="limit")
+    return limit
+
+
+def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(items), tasks.BATCH_MAX):
+        yield items[start : start + tasks.BATCH_MAX]
+
+
+def _completion_rows(results: Iterable[Completion]) -> list[Any]:
+    rows: list[Any] = []
+    for item in results:
+        result = item.result
+        if result is None:
+            encoded = b""
+        elif type(result) is Encoded:
+            encoded = result.json
+        else:
+            encoded = codec.encode_json("result", result)
+        rows += (item.id, item.fence, encoded)
+    return rows
+
+
+def _failure(error: Failure | BaseException | str, retryable: bool | None) -> Failure:
+    if isinstance(error, str):
+        return Failure("Error", error, True if retryable is None else retryable)
+    if isinstance(error, BaseException):
+        return Failure.from_exception(error, retryable=retryable)
+    if retryable is None or retryable == error.retryable:
+        return error
+    return msgspec.structs.replace(error, retryable=retryable)
+
+
+def moment(ms: bytes | float) -> datetime:
+    """A time of a reply, in ms, as UTC."""
+    return tasks.at_ms(float(ms))

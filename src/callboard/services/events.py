@@ -1,0 +1,153 @@
+"""The namespace's events: read, followed from any cursor, with every gap told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from callboard.domain.event import Cursor, Event, Gap, TypeFilter, parse_facts
+from callboard.domain.task import at_ms, to_ms
+from callboard.exceptions import InvalidArgument
+from callboard.services.base import Namespace
+
+READ_MAX: Final = 1_000
+POLL_SECONDS: Final = 1.0
+"""The backstop of a follower: a doorbell is only a hint and may be missed."""
+
+
+class Events:
+    """Reads one namespace's stream. Entries are numbered without a gap."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._connection = namespace.connection
+        self._keys = namespace.keys
+
+    async def cursor(self) -> str:
+        """The cursor behind the newest event: follow from it to see only what comes."""
+        incarnation, last = await self._position()
+        return str(Cursor(incarnation, last))
+
+    async def cursor_at(self, moment: datetime) -> str:
+        """The cursor before the first kept event at or after *moment*."""
+        wanted = to_ms(moment, "moment")
+        incarnation, last = await self._position()
+        first = await self._first(last)
+        low, high = first, last + 1
+        while low < high:
+            middle = (low + high) // 2
+            rows = await self._range(middle, 1)
+            if rows and int(rows[0][1][b"at"]) >= wanted:
+                high = middle
+            else:
+                low = middle + 1
+        return str(Cursor(incarnation, low - 1))
+
+    async def read(
+        self,
+        cursor: str | None = None,
+        *,
+        types: Iterable[str] = (),
+        limit: int = READ_MAX,
+    ) -> tuple[list[Event | Gap], str]:
+        """Up to *limit* entries behind *cursor* (None: the oldest kept), and the next cursor.
+
+        Args:
+            cursor: Of an event or an earlier read. One of another incarnation, or from
+                before the oldest kept event, brings a ``Gap`` first.
+            types: Patterns as ``task:*``; entries of other types are passed over.
+            limit: 1 to 1,000 entries looked at.
+
+        Raises:
+            InvalidArgument: *cursor* or *limit* is not valid.
+        """
+        if not 1 <= limit <= READ_MAX:
+            raise InvalidArgument(f"limit is {limit}; it must be from 1 to {READ_MAX:,}.", field="limit")
+        found: list[Event | Gap] = []
+        incarnation, last = await self._position()
+        first = await self._first(last)
+        at = first - 1 if cursor is None else self._resume(cursor, incarnation, first, last, found)
+        rows = await self._range(at + 1, limit)
+        matches = TypeFilter(types)
+        for entry_id, fields in rows:
+            event = _event(incarnation, entry_id, fields)
+            at = event.n
+            if matches(event.type):
+                found.append(event)
+        return found, str(Cursor(incarnation, at))
+
+    def _resume(
+        self, text: str, incarnation: str, first: int, last: int, found: list[Event | Gap]
+    ) -> int:
+        """Where to go on from a cursor; adds the gap notice that is due."""
+        cursor = Cursor.parse(text)
+        at = min(max(cursor.n, first - 1), last)
+        if cursor.incarnation != incarnation:
+            found.append(Gap(0, 0, str(Cursor(incarnation, at)), "incarnation"))
+        elif cursor.n < first - 1:
+            found.append(Gap(cursor.n + 1, first - 1, str(Cursor(incarnation, at)), "retention"))
+        return at
+
+    async def follow(
+        self,
+        cursor: str | None = None,
+        *,
+        since: datetime | None = None,
+        types: Iterable[str] = (),
+    ) -> AsyncIterator[Event | Gap]:
+        """Yield events as they come, for ever: from *cursor*, from *since*, or from now.
+
+        A reader that falls behind the retention gets a ``Gap`` and goes on behind it. The
+        loop survives reconnects; it ends when the iteration is closed.
+        """
+        patterns = [types] if isinstance(types, str) else list(types)
+        subscription = await self._connection.subscribe(self._keys.events_bell)
+        try:
+            if cursor is None:
+                cursor = await self.cursor() if since is None else await self.cursor_at(since)
+            while True:
+                found, next_cursor = await self.read(cursor, types=patterns)
+                for event in found:
+                    yield event
+                if next_cursor == cursor:
+                    await subscription.get(POLL_SECONDS * (1 + random.random() / 4))
+                cursor = next_cursor
+        finally:
+            subscription.close()
+
+    async def _position(self) -> tuple[str, int]:
+        incarnation, seq = await self._connection.call(
+            "HMGET", self._keys.format, "incarnation", "seq"
+        )
+        return (incarnation or b"").decode(), int(seq or 0)
+
+    async def _first(self, last: int) -> int:
+        rows = await self._connection.call("XRANGE", self._keys.events, "-", "+", "COUNT", 1)
+        return int(rows[0][0].split(b"-")[0]) if rows else last + 1
+
+    async def _range(self, first: int, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        rows = await self._connection.call(
+            "XRANGE", self._keys.events, f"{first}-0", "+", "COUNT", count
+        )
+        return [(entry_id, _fields(values)) for entry_id, values in rows]
+
+
+def _fields(values: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def _event(incarnation: str, entry_id: bytes, fields: dict[bytes, Any]) -> Event:
+    n = int(entry_id.split(b"-")[0])
+    return Event(
+        n=n,
+        cursor=str(Cursor(incarnation, n)),
+        type=fields[b"type"].decode(),
+        board=fields[b"board"].decode(),
+        at=at_ms(int(fields[b"at"])),
+        by=fields[b"by"].decode(),
+        facts=parse_facts(fields[b"facts"].decode()),
+    )
+
+

@@ -1,0 +1,446 @@
+"""The tasks of one board: submitted, read, explained, steered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from callboard.domain import task as tasks
+from callboard.domain.graph import GraphNode, TaskGraph, sort_batch
+from callboard.domain.names import check_name
+from callboard.domain.task import Note, Status, Task, TaskSpec, TaskSummary
+from callboard.domain.why import Why, explain
+from callboard.engine import codec
+from callboard.exceptions import InvalidArgument, TaskCancelled, TaskFailed, TaskNotFound
+from callboard.services.base import Namespace
+from callboard.services.claims import ANSWER_SECONDS, Holding
+from callboard.services.items import Answer, answers_of, checked
+
+IN_FLIGHT: Final = 2
+"""Submits under way at once: the next is encoded while the engine works on the last."""
+
+GRAPH_MAX: Final = 100_000
+_LETTERS_OF: Final = {
+    status: "".join(letter for letter, other in tasks.LETTERS.items() if other is status)
+    for status in Status
+}
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some tasks of a listing, and the cursor of the next page; None at the end."""
+
+    tasks: tuple[TaskSummary, ...]
+    cursor: str | None
+
+
+class TaskHandle:
+    """A submitted task, to wait for or look at.
+
+    Attributes:
+        id: The task's id.
+        existed: It had been submitted before, with the same body.
+    """
+
+    __slots__ = ("_tasks", "existed", "id")
+
+    def __init__(self, service: Tasks, task_id: str, existed: bool) -> None:
+        self._tasks = service
+        self.id = task_id
+        self.existed = existed
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait until the task has ended, and return its result.
+
+        Raises:
+            TaskFailed, TaskCancelled: It ended otherwise.
+            TimeoutError: It has not ended within *timeout* seconds; it goes on.
+        """
+        return await self._tasks.result(self.id, timeout=timeout)
+
+    async def task(self) -> Task:
+        """Read the task as it is now."""
+        return await self._tasks.get(self.id)
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.id} on {self._tasks.board!r}>"
+
+
+class Tasks(Holding):
+    """The tasks of one board. The claiming side stands in ``Holding``."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        board: str,
+        wait_finished: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        super().__init__(namespace, check_name("board", board))
+        self._wait_finished = wait_finished
+
+    async def submit(self, kind: str, payload: Any = None, **fields: Any) -> TaskHandle:
+        """Add one task; *fields* are those of ``TaskSpec``. Idempotent where it has an id.
+
+        Raises:
+            IdConflict, UniqueConflict, BoardFull, TooManyLanes, DependencyCycle,
+            GraphTooLarge, InvalidArgument, TooLarge: Nothing was added.
+            EngineFull: The engine is at its memory limit.
+        """
+        handles = await self.submit_many([TaskSpec(kind=kind, payload=payload, **fields)])
+        return handles[0]
+
+    async def submit_many(self, specs: Iterable[TaskSpec], *, created_by: str = "") -> list[TaskHandle]:
+        """Add tasks, in order of dependency; answers a handle each, in the order given.
+
+        All or nothing up to 1,000 tasks and 8 MiB; more are sent in several calls of that
+        size, and an error's ``details["submitted"]`` says how many were added before it.
+        """
+        given = list(specs)
+        if any(spec.depends_on for spec in given):
+            given = _with_ids(given)
+            ordered = sort_batch(given)
+        else:
+            ordered = given
+        rows = (codec.row_of(spec) for spec in ordered)
+        existed: dict[str, bool] = {}
+        ids: list[str] = []
+        under_way: list[tuple[list[str], asyncio.Future[list[Any]]]] = []
+        try:
+            for batch in _row_batches(rows):
+                batch_ids = [row[0] for row in batch]
+                ids += batch_ids
+                call = asyncio.ensure_future(self._submit(batch, created_by))
+                under_way.append((batch_ids, call))
+                await asyncio.sleep(0)
+                if len(under_way) == IN_FLIGHT:
+                    await self._submitted(*under_way.pop(0), existed)
+            while under_way:
+                await self._submitted(*under_way.pop(0), existed)
+        except Exception as error:
+            for _, call in under_way:
+                call.add_done_callback(lambda done: done.cancelled() or done.exception())
+            if existed and hasattr(error, "details"):
+                error.details = {**error.details, "submitted": len(existed)}
+            raise
+        if ordered is not given:
+            ids = [spec.id or "" for spec in given]
+        return [TaskHandle(self, task_id, existed[task_id]) for task_id in ids]
+
+    async def _submit(self, batch: Sequence[codec.Row], created_by: str) -> list[Any]:
+        values = [value for row in batch for value in row]
+        reply = await self._functions.call("task_submit", self.board, len(batch), created_by, *values)
+        checked(reply, "ok", board=self.board)
+        return reply
+
+    async def _submitted(
+        self, ids: Sequence[str], call: Awaitable[list[Any]], existed: dict[str, bool]
+    ) -> None:
+        reply = await call
+        for task_id, outcome in zip(ids, reply[1].decode(), strict=True):
+            existed[task_id] = outcome == "e"
+        if reply[2]:
+            await self._continue_cascade()
+
+    def handle(self, task_id: str) -> TaskHandle:
+        """A handle on a task submitted elsewhere; whether it exists is not checked."""
+        return TaskHandle(self, check_name("task id", task_id), True)
+
+    async def get(self, task_id: str) -> Task:
+        """Read one task. Raises TaskNotFound."""
+        found = (await self.get_many([task_id]))[0]
+        if found is None:
+            raise TaskNotFound(
+                f"No task {task_id!r} on board {self.board!r}. List them: callboard tasks list.",
+                task=task_id,
+                board=self.board,
+            )
+        return found
+
+    async def get_many(self, task_ids: Sequence[str]) -> list[Task | None]:
+        """Read many tasks, None where there is none, in order."""
+        found: list[Task | None] = []
+        for start in range(0, len(task_ids), tasks.BATCH_MAX):
+            ids = [check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]]
+            reply = await self._functions.call("task_read", self.board, 1, len(ids), *ids)
+            checked(reply, "ok", board=self.board)
+            found += (
+                codec.task_of(self.board, task_id, reply[2 + i * 6 : 8 + i * 6])
+                for i, task_id in enumerate(ids)
+            )
+        return found
+
+    async def outcome(self, task_id: str) -> Status:
+        """The task's status, also where only id and outcome are kept. Raises TaskNotFound."""
+        reply = await self._functions.call("task_read", self.board, 0, 1, check_name("task id", task_id))
+        checked(reply, "ok", board=self.board)
+        raw: bytes = reply[2]
+        if not raw:
+            raise TaskNotFound(f"No task {task_id!r} on board {self.board!r}.", task=task_id, board=self.board)
+        return tasks.LETTERS[chr(raw[0])]
+
+    async def list(
+        self,
+        *,
+        status: Status | str | Iterable[Status | str] | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """A page of at most *limit* tasks (1 to 1,000) with this status and kind.
+
+        One of blocked, assigned, input_required, done, failed and cancelled alone is listed
+        in the order of time; else in no order, where a task that stays is listed once.
+        """
+        if not 1 <= limit <= tasks.BATCH_MAX:
+            raise InvalidArgument(f"limit is {limit}; it must be from 1 to 1,000.", field="limit")
+        letters = _letters(status)
+        found: dict[str, TaskSummary] = {}
+        at = cursor or "0"
+        while len(found) < limit:
+            reply = await self._functions.call("task_list", self.board, letters, kind or "", at, limit)
+            checked(reply, "ok", board=self.board)
+            at = reply[1].decode()
+            for i in range(2, len(reply), 2):
+                summary = codec.summary_of(reply[i], reply[i + 1])
+                found[summary.id] = summary
+            if at == "0":
+                break
+        return Page(tuple(found.values()), None if at == "0" else at)
+
+    async def iterate(
+        self, *, status: Status | str | Iterable[Status | str] | None = None, kind: str | None = None
+    ) -> AsyncIterator[TaskSummary]:
+        """All tasks with this status and kind, page by page; each at most once."""
+        cursor: str | None = None
+        seen: set[str] = set()
+        while True:
+            page = await self.list(status=status, kind=kind, limit=tasks.BATCH_MAX, cursor=cursor)
+            for summary in page.tasks:
+                if summary.id not in seen:
+                    seen.add(summary.id)
+                    yield summary
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def result(self, task_id: str, *, timeout: float | None = None) -> Any:
+        """Wait until the task has ended, and return its result.
+
+        Raises:
+            TaskFailed, TaskCancelled: It ended otherwise.
+            TaskNotFound: No such task.
+            TimeoutError: It has not ended within *timeout* seconds; it goes on.
+        """
+        task = await self.wait(task_id, timeout=timeout)
+        if task.status is Status.DONE:
+            return task.result
+        if task.status is Status.FAILED:
+            message = (task.error or {}).get("message", "no message was kept")
+            raise TaskFailed(f"Task {task_id} failed: {message}", task=task_id, error=task.error)
+        raise TaskCancelled(f"Task {task_id} was cancelled: {task.reason or 'no reason given'}.", task=task_id)
+
+    async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
+        """Wait until the task has ended, however it ended, and read it."""
+        check_name("task id", task_id)
+        async with asyncio.timeout(timeout):
+            await self._wait_finished(self.board, task_id)
+        return await self.get(task_id)
+
+    async def cancel(self, task_id: str, *, reason: str = "requested", by: str = "") -> Answer:
+        """Cancel a task: ``cancelled`` at once, or ``requested`` of its holder.
+
+        Raises:
+            IllegalState: It has ended already.
+            TaskNotFound: No such task.
+        """
+        return (await self.cancel_many([task_id], reason=reason, by=by))[0].check(board=self.board)
+
+    async def cancel_many(
+        self, task_ids: Sequence[str], *, reason: str = "requested", by: str = ""
+    ) -> list[Answer]:
+        """Cancel many tasks; each answers for itself."""
+        rows = [value for name in task_ids for value in (check_name("task id", name), "")]
+        return await self._steer("task_cancel", task_ids, rows, 2, by, reason[:1_000])
+
+    async def retry(self, task_id: str, *, payload: Any = ..., by: str = "") -> Answer:
+        """Put a failed or cancelled task back with fresh budgets, and what ended for its sake.
+
+        Args:
+            payload: Replaces the payload, where given.
+
+        Raises:
+            IllegalState: It is neither failed nor cancelled.
+            TaskNotFound: No such task.
+            UniqueConflict: Another unfinished task has its unique key by now.
+        """
+        body, large = b"", b""
+        if payload is not ...:
+            body, large = await self._edited(task_id, payload)
+        rows = [check_name("task id", task_id), body, large]
+        return (await self._steer("task_retry", [task_id], rows, 3, by))[0].check(board=self.board)
+
+    async def retry_many(self, task_ids: Sequence[str], *, by: str = "") -> list[Answer]:
+        """Put many back; each answers for itself."""
+        rows: list[Any] = [value for name in task_ids for value in (check_name("task id", name), b"", b"")]
+        return await self._steer("task_retry", task_ids, rows, 3, by)
+
+    async def reprioritise(self, task_id: str, priority: int | str, *, by: str = "") -> Answer:
+        """Change an unfinished task's priority, which moves it. Raises IllegalState, TaskNotFound."""
+        rows = [check_name("task id", task_id), tasks.check_priority(priority)]
+        reply = await self._functions.call("task_reprioritise", self.board, by, 1, *rows)
+        checked(reply, "ok", board=self.board)
+        return answers_of([task_id], reply[1])[0].check(board=self.board)
+
+    async def purge(self, task_ids: Sequence[str], *, by: str = "") -> list[Answer]:
+        """Remove finished tasks; their ids and outcomes are kept for a week."""
+        answers: list[Answer] = []
+        for start in range(0, len(task_ids), tasks.BATCH_MAX):
+            ids = [check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]]
+            reply = await self._functions.call("task_purge", self.board, by, len(ids), *ids)
+            checked(reply, "ok", board=self.board)
+            answers += answers_of(ids, reply[1])
+        return answers
+
+    async def note(self, task_id: str, content: str, *, author: str = "") -> None:
+        """Append a note of at most 64 KiB. Raises TaskNotFound, TooLarge."""
+        if not isinstance(content, str):
+            raise InvalidArgument("A note is text.", field="content")
+        encoded = codec.encode_json("note", {"author": author, "content": content}, 65_536)
+        operation = tasks.new_id()
+        reply = await self._functions.call(
+            "task_note", self.board, author, check_name("task id", task_id), operation, encoded
+        )
+        checked(reply, "ok", "replayed", task=task_id, board=self.board)
+
+    async def notes(self, task_id: str) -> list[Note]:
+        """The task's notes, oldest first."""
+        raws = await self._namespace.connection.call(
+            "LRANGE", self._namespace.keys.notes(self.board, check_name("task id", task_id)), 0, -1
+        )
+        return [_note(json.loads(raw)) for raw in raws]
+
+    async def attempts(self, task_id: str) -> list[tasks.Attempt]:
+        """The attempts that did not succeed, oldest first; the last 100 are kept."""
+        raws = await self._namespace.connection.call(
+            "LRANGE", self._namespace.keys.attempts(self.board, check_name("task id", task_id)), 0, -1
+        )
+        return [_attempt(json.loads(raw)) for raw in raws]
+
+    async def answer(self, task_id: str, value: Any, *, by: str = "") -> Answer:
+        """Answer a task's question: it may be claimed again, first by its last holder.
+
+        Raises:
+            IllegalState: It is not waiting for input.
+            TaskNotFound: No such task.
+        """
+        encoded = codec.encode_json("answer", value, 65_536)
+        reply = await self._functions.call(
+            "task_answer", self.board, by, check_name("task id", task_id), encoded, round(ANSWER_SECONDS * 1000)
+        )
+        return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
+
+    async def why(self, task_id: str) -> Why:
+        """Say in words and data where the task stands and what it waits for. Raises TaskNotFound."""
+        reply = await self._functions.call("task_why", self.board, check_name("task id", task_id))
+        checked(reply, "ok", task=task_id, board=self.board)
+        return explain(self.board, task_id, reply)
+
+    async def graph(self) -> TaskGraph:
+        """The board's graph, read page by page: at most 100,000 tasks.
+
+        Raises:
+            InvalidArgument: The board holds more.
+        """
+        nodes: list[GraphNode] = []
+        ids = [summary.id async for summary in self.iterate()]
+        if len(ids) > GRAPH_MAX:
+            raise InvalidArgument(f"Board {self.board!r} has {len(ids):,} tasks; a graph has at most {GRAPH_MAX:,}.")
+        for start in range(0, len(ids), tasks.BATCH_MAX):
+            for task in await self.get_many(ids[start : start + tasks.BATCH_MAX]):
+                if task is not None:
+                    nodes.append(_node(task))
+        return TaskGraph(nodes)
+
+    async def _steer(
+        self, name: str, task_ids: Sequence[str], rows: Sequence[Any], width: int, *before: Any
+    ) -> list[Answer]:
+        answers: list[Answer] = []
+        for start in range(0, len(task_ids), tasks.BATCH_MAX):
+            ids = task_ids[start : start + tasks.BATCH_MAX]
+            values = rows[start * width : (start + len(ids)) * width]
+            reply = await self._functions.call(name, self.board, *before, len(ids), *values)
+            answers += await self._answers(ids, reply)
+        return answers
+
+    async def _edited(self, task_id: str, payload: Any) -> tuple[bytes, bytes]:
+        raw = await self._namespace.connection.call(
+            "HGET", self._namespace.keys.tasks(self.board), check_name("task id", task_id)
+        )
+        if raw is None:
+            await self.get(task_id)
+        encoded = codec.encode_json("payload", payload)
+        body = codec.body_of(raw)
+        if len(encoded) > tasks.PAYLOAD_INLINE_MAX:
+            body.payload = msgspec.Raw(b"null")
+            return msgspec.json.encode(body), encoded
+        body.payload = msgspec.Raw(encoded)
+        return msgspec.json.encode(body), b""
+
+
+def _with_ids(specs: Sequence[TaskSpec]) -> list[TaskSpec]:
+    """Copies with an id each, as a dependency is named by it."""
+    return [spec if spec.id else msgspec.structs.replace(spec, id=tasks.new_id()) for spec in specs]
+
+
+def _row_batches(rows: Iterable[codec.Row]) -> Iterable[list[codec.Row]]:
+    batch: list[codec.Row] = []
+    size = 0
+    for row in rows:
+        row_bytes = len(row[1]) + len(row[3]) + len(row[4]) + 100
+        if batch and (len(batch) == tasks.BATCH_MAX or size + row_bytes > tasks.BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += row_bytes
+    if batch:
+        yield batch
+
+
+def _letters(status: Status | str | Iterable[Status | str] | None) -> str:
+    if status is None:
+        return ""
+    wanted = [status] if isinstance(status, str) else list(status)
+    letters = ""
+    for word in wanted:
+        try:
+            letters += _LETTERS_OF[Status(word)]
+        except ValueError:
+            raise InvalidArgument(
+                f"Status {word!r} is none of {', '.join(Status)}.", field="status"
+            ) from None
+    return letters
+
+
+def _note(data: dict[str, Any]) -> Note:
+    return Note(data["author"], data["content"], tasks.at_ms(data["at"]))
+
+
+def _attempt(data: dict[str, Any]) -> tasks.Attempt:
+    times = {name: tasks.at_ms(data.pop(name)) for name in ("claimed_at", "ended_at")}
+    return tasks.Attempt(**data, **times)
+
+
+def _node(task: Task) -> GraphNode:
+    return GraphNode(
+        id=task.id,
+        status=task.status.value,
+        depends_on=task.depends_on,
+        duration=task.duration,
+        kind=task.kind,
+        title=task.title,
+        on_dependency_failure=task.on_dependency_failure,
+    )
+
