@@ -1,0 +1,1 @@
+"""Callboard measured beside its peers: same machine, same engine, same run."""
