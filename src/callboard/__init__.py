@@ -1,8 +1,8 @@
 """Callboard: the coordination system for teams of software agents.
 
-    async with callboard.connect() as cb:
-        handle = await cb.tasks.submit("greet", {"name": "Ada"})
-        print(await handle.result())
+async with callboard.connect() as cb:
+    handle = await cb.tasks.submit("greet", {"name": "Ada"})
+    print(await handle.result())
 """
 
 from callboard.app import BoardView, Callboard, connect

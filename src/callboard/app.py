@@ -199,5 +199,3 @@ def connect(
         call_timeout=call_timeout,
         clock=clock,
     )
-
-

@@ -72,8 +72,9 @@ class Engine:
         self.leading: tuple[str, ...] = ()
         self.options = ("--save", "", *options)
         self.process: subprocess.Popen[bytes] | None = None
+        # One repeat: Sentinel and restarts cut its connection, and all it says may be said twice.
         self.admin = redis.Redis(
-            unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), socket_timeout=DEADLINE
+            unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 1), socket_timeout=DEADLINE
         )
 
     @property

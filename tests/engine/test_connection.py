@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from callboard.engine.connection import Connection
 from callboard.exceptions import ConfigError, EngineUnavailable, OutcomeUnknown
-from tests.engine.connection_support import DEADLINE, Engine, free_port, proxy_to, until
+from tests.engine.connection_support import (
+    DEADLINE,
+    Engine,
+    free_port,
+    proxy_to,
+    redis_binary,
+    until,
+    valkey_binary,
+)
 
 
 @pytest.fixture(scope="module")
@@ -303,14 +311,16 @@ async def test_connection_shows_its_name_and_state(engine: Engine) -> None:
     assert not connection.is_connected
 
 
-async def test_connecting_causes_no_errors_on_the_engine(engine: Engine) -> None:
-    engine.admin.config_resetstat()
-    connection = await Connection.open(engine.url)
+@pytest.mark.parametrize("binary", [valkey_binary, redis_binary])
+async def test_connecting_causes_no_errors_on_the_engine(binary: Callable[[], str]) -> None:
+    with Engine(binary=binary()) as engine:
+        engine.admin.config_resetstat()
+        connection = await Connection.open(f"{engine.url}?db=1")
 
-    await connection.call("PING")
+        await connection.call("PING")
 
-    assert engine.admin.info("errorstats") == {}
-    await connection.close()
+        assert engine.admin.info("errorstats") == {}
+        await connection.close()
 
 
 # Closing

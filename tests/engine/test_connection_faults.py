@@ -170,7 +170,7 @@ async def test_calls_wait_until_the_engine_has_loaded(engine: Engine) -> None:
 
     async with await Connection.open(engine.url) as connection:
         with pytest.raises(EngineUnavailable, match="LOADING|loading"):
-            await connection.call("STRLEN", "k0", timeout=0.1)
+            await connection.call("STRLEN", "k0", timeout=0.3)
 
         waiting = [connection.call("STRLEN", f"k{n}") for n in range(500)]
         engine.admin.config_set("key-load-delay", 0)
@@ -221,6 +221,18 @@ async def test_replica_is_told_apart_from_a_primary(engine: Engine) -> None:
         assert await connection.call("SET", "k", "v") == b"OK"
 
 
+async def test_refused_calls_are_not_run_though_others_wait_for_replies(engine: Engine) -> None:
+    async with proxy_to(engine) as proxy, await Connection.open(proxy.url) as connection:
+        engine.admin.replicaof("127.0.0.1", str(free_port()))
+        proxy.chops = True
+
+        outcomes = await asyncio.gather(
+            *(connection.call("SET", f"k{n}", "v") for n in range(50)), return_exceptions=True
+        )
+
+        assert {type(outcome) for outcome in outcomes} == {EngineUnavailable}
+
+
 # Coming back
 
 
@@ -241,6 +253,21 @@ async def test_callbacks_run_on_the_new_link_before_waiting_calls(engine: Engine
 
         assert epochs == [1]
         assert await connection.call("LRANGE", "order", 0, -1) == [b"callback", b"call"]
+
+
+async def test_call_that_a_callback_does_not_wait_for_is_run(engine: Engine) -> None:
+    async with proxy_to(engine) as proxy, await Connection.open(proxy.url) as connection:
+        begun: list[Any] = []
+
+        async def begin(call: LinkCall) -> None:
+            begun.append(call("INCR", "n"))
+
+        connection.on_reconnect.append(begin)
+        proxy.cut()
+        await until(lambda: begun)
+
+        assert await begun[0] == 1
+        assert await connection.call("GET", "n") == b"1"
 
 
 async def test_failing_callback_keeps_calls_waiting_and_is_run_again(engine: Engine) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hiredis
 import pytest
+import redis
 from redis.crc import key_slot
 
 from callboard.engine.connection import Connection
@@ -64,7 +69,14 @@ class Cluster:
 
     def move(self, to: int) -> None:
         """Give the slot to another node; nobody may hold keys in it."""
-        for node in (self.nodes[to], *self.nodes):
+        target = self.nodes[to]
+        owner = self.owner(target)
+        if owner != to:
+            # So announced, the move gives the target a newer epoch, and gossip cannot undo it.
+            target.admin.execute_command(
+                *("CLUSTER", "SETSLOT", SLOT, "IMPORTING", self.ids[owner])
+            )
+        for node in (target, *self.nodes):
             node.admin.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", self.ids[to])
 
 
@@ -101,6 +113,7 @@ async def test_calls_go_to_the_owner_of_the_slot(cluster: Cluster) -> None:
         await connection.call("SET", "{team}:k", "v")
 
         assert connection.is_cluster
+        assert connection.epoch == 1
         assert len(cluster.nodes[0].clients("callboard")) == 1
         assert len(cluster.nodes[2].clients("callboard")) == 0
         assert cluster.nodes[0].admin.get("{team}:k") == b"v"
@@ -131,6 +144,19 @@ async def test_bells_follow_the_slot(cluster: Cluster) -> None:
         assert await bells.get(DEADLINE) == ("{team}:bell", b"after")
 
 
+async def test_subscribing_after_the_slot_moved_finds_its_new_owner(cluster: Cluster) -> None:
+    async with await Connection.open(cluster.url, route=ROUTE) as connection:
+        # Ordinary channels belong to no slot: nothing tells their connection of the move.
+        news = await connection.subscribe_plain("news")
+        cluster.move(to=1)
+
+        bells = await connection.subscribe("{team}:bell")
+
+        assert await news.get(DEADLINE) == ("news", b"")
+        cluster.nodes[1].admin.execute_command("SPUBLISH", "{team}:bell", "x")
+        assert await bells.get(DEADLINE) == ("{team}:bell", b"x")
+
+
 async def test_channel_of_another_slot_is_refused(cluster: Cluster) -> None:
     async with await Connection.open(cluster.url, route=ROUTE) as connection:
         with pytest.raises(InvalidArgument, match="another slot"):
@@ -142,6 +168,15 @@ async def test_dead_seed_does_no_harm(cluster: Cluster) -> None:
 
     async with await Connection.open(f"redis+cluster://{seeds}", route=ROUTE) as connection:
         assert await connection.call("SET", "{team}:k", "v") == b"OK"
+
+
+async def test_silent_seed_does_no_harm(cluster: Cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        seeds = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{cluster.nodes[1].port}"
+        url = f"redis+cluster://{seeds}"
+
+        async with await Connection.open(url, route=ROUTE, connect_timeout=2) as connection:
+            assert await connection.call("SET", "{team}:k", "v") == b"OK"
 
 
 async def test_plain_url_of_a_cluster_node_is_told(cluster: Cluster) -> None:
@@ -172,6 +207,13 @@ class Guarded:
     def url(self) -> str:
         # The first is not there: the second has to be asked.
         return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/service/0"
+
+    def fails_over(self) -> bool:
+        """Whether the Sentinel began a failover; it may not know enough of the replica yet."""
+        with contextlib.suppress(redis.ResponseError):
+            self.sentinel.admin.execute_command("SENTINEL", "FAILOVER", "service")
+            return True
+        return False
 
 
 @pytest.fixture
@@ -213,14 +255,49 @@ async def test_master_is_found_and_found_again_after_its_death(guarded: Guarded)
 
 async def test_demoted_master_is_left(guarded: Guarded) -> None:
     async with await Connection.open(guarded.url, call_timeout=60) as connection:
+        await connection.subscribe_plain("news")
         await connection.call("SET", "k", "v")
-        guarded.sentinel.admin.execute_command("SENTINEL", "FAILOVER", "service")
+        await until(guarded.fails_over)
         await until(lambda: guarded.replica.admin.info("replication")["role"] == "master")
         # It keeps its connections, and answers READONLY from now on.
         guarded.master.admin.replicaof("127.0.0.1", str(guarded.replica.port))
 
         assert await connection.call("SET", "k", "w") == b"OK"
         assert guarded.replica.admin.get("k") == b"w"
+        await until(lambda: len(guarded.replica.clients("callboard-bells")) == 1)
+
+
+async def test_replica_that_a_sentinel_still_names_is_not_taken_for_the_master() -> None:
+    with ExitStack() as stack:
+        master = stack.enter_context(Engine(port=free_port()))
+        replica = stack.enter_context(
+            Engine("--replicaof", f"127.0.0.1 {master.port}", port=free_port())
+        )
+        async with mistaken_sentinel([replica.port, master.port]) as port:
+            url = f"redis+sentinel://127.0.0.1:{port}/service"
+            async with await Connection.open(url, connect_timeout=DEADLINE) as connection:
+                assert await connection.call("ROLE") == [b"master", 0, []]
+
+
+@contextlib.asynccontextmanager
+async def mistaken_sentinel(ports: list[int]) -> AsyncIterator[int]:
+    """A Sentinel that names one port after the other, and then always the last."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        while data := await reader.read(1 << 16):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                if command[0] == b"SENTINEL":
+                    named = str(ports[0] if len(ports) == 1 else ports.pop(0))
+                    writer.write(hiredis.pack_command(("127.0.0.1", named)))  # type: ignore[arg-type]
+                else:
+                    writer.write(b"+OK\r\n" if command[0] != b"HELLO" else b"%0\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 async def test_service_that_no_sentinel_knows(guarded: Guarded) -> None:

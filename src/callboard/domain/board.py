@@ -63,9 +63,14 @@ def encode_settings(settings: BoardSettings) -> list[str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
             raise InvalidArgument(
-                f"Board setting {name} is {value!r}; it must be from {low:g} to {high:g}.", field=name
+                f"Board setting {name} is {value!r}; it must be from {low:g} to {high:g}.",
+                field=name,
             )
         pairs += [name, str(round(value * scale))]
     return pairs

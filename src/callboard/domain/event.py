@@ -82,7 +82,8 @@ class Cursor(msgspec.Struct, frozen=True):
         match = re.fullmatch(r"([A-Za-z0-9]{1,64}):(\d{1,16})", text)
         if not match:
             raise InvalidArgument(
-                f"{text!r} is not a cursor. Use one that an event carried, as in 'a1b2c3d4:42'.", field="cursor"
+                f"{text!r} is not a cursor. Use one that an event carried, as in 'a1b2c3d4:42'.",
+                field="cursor",
             )
         return cls(match[1], int(match[2]))
 
@@ -101,7 +102,11 @@ class TypeFilter:
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-        self._match = re.compile("|".join(translate(pattern) for pattern in patterns)).match if patterns else None
+        self._match = (
+            re.compile("|".join(translate(pattern) for pattern in patterns)).match
+            if patterns
+            else None
+        )
 
     def __call__(self, event_type: str) -> bool:
         """Whether the type passes; gaps always do."""

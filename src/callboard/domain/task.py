@@ -93,9 +93,7 @@ _READY = (Status.PENDING, Status.ASSIGNED)
 _GIVEN_BACK = (*_READY, Status.SCHEDULED, Status.FAILED, Status.CANCELLED)
 
 MOVES: Final[Mapping[Status | None, frozenset[Status]]] = {
-    None: frozenset(
-        {Status.BLOCKED, Status.SCHEDULED, *_READY, Status.FAILED, Status.CANCELLED}
-    ),
+    None: frozenset({Status.BLOCKED, Status.SCHEDULED, *_READY, Status.FAILED, Status.CANCELLED}),
     Status.BLOCKED: frozenset({*_READY, Status.SCHEDULED, Status.FAILED, Status.CANCELLED}),
     Status.SCHEDULED: frozenset({*_READY, Status.FAILED, Status.CANCELLED}),
     Status.PENDING: frozenset({Status.CLAIMED, Status.ASSIGNED, Status.FAILED, Status.CANCELLED}),
@@ -335,7 +333,13 @@ class Claimed:
     __slots__ = ("_body", "_deadline", "_fields", "_large", "board", "fence", "id", "kind")
 
     def __init__(
-        self, board: str, task_id: bytes, deadline: bytes | int, record: bytes, body: bytes, large: bytes
+        self,
+        board: str,
+        task_id: bytes,
+        deadline: bytes | int,
+        record: bytes,
+        body: bytes,
+        large: bytes,
     ) -> None:
         self.board = board
         self.id = task_id.decode()
@@ -382,13 +386,18 @@ class Claimed:
         return int(self._fields[7]) / 1000 if self._fields[7] else None
 
     @property
+    def lease(self) -> float | None:
+        """Seconds without a renewal after which it is lost, where the task says so itself."""
+        return int(self._fields[6]) / 1000 if self._fields[6] else None
+
+    @property
     def is_ahead(self) -> bool:
         """Claimed ahead of its start: losing it before ``start`` is no crash."""
         return self._fields[0] == "k"
 
     @property
     def was_lost(self) -> bool:
-        """It was lost before, unstarted: say ``start`` before running it, so that a crash counts."""
+        """It was lost before, unstarted: say ``start`` before it runs, so that a crash counts."""
         return "Z" in self._fields[13]
 
     @property
@@ -409,7 +418,9 @@ class Claimed:
     @property
     def payload(self) -> msgspec.Raw:
         """The payload as JSON, verbatim."""
-        return msgspec.Raw(self._large) if self._large else _payload_decoder.decode(self._body).payload
+        return (
+            msgspec.Raw(self._large) if self._large else _payload_decoder.decode(self._body).payload
+        )
 
     def payload_as(self, kind: Any = Any) -> Any:
         """Decode the payload to *kind*, any type that msgspec knows."""
@@ -499,13 +510,14 @@ def to_ms(moment: datetime, what: str) -> int:
     """A moment in ms; a naive one is refused, as it could mean anything."""
     if moment.tzinfo is None:
         raise InvalidArgument(
-            f"{what} {moment.isoformat()} has no time zone; use datetime.now(timezone.utc) and the like.",
+            f"{what} {moment.isoformat()} has no time zone; use datetime.now(timezone.utc) and "
+            f"the like.",
             field=what,
         )
     return int(moment.timestamp() * 1000)
 
 
-def check_priority(value: int | str) -> int:
+def check_priority(value: Any) -> int:
     """The priority as a number, or InvalidArgument with the valid ones."""
     if isinstance(value, str):
         named = PRIORITIES.get(value.lower())
@@ -516,7 +528,11 @@ def check_priority(value: int | str) -> int:
                 field="priority",
             )
         return named
-    if isinstance(value, bool) or not isinstance(value, int) or not PRIORITY_MIN <= value <= PRIORITY_MAX:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not PRIORITY_MIN <= value <= PRIORITY_MAX
+    ):
         raise InvalidArgument(
             f"Priority {value!r} is not a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}.",
             field="priority",
@@ -524,11 +540,12 @@ def check_priority(value: int | str) -> int:
     return value
 
 
-def check_seconds(what: str, value: float, low: float, high: float) -> int:
+def check_seconds(what: str, value: Any, low: float, high: float) -> int:
     """Seconds within bounds as whole ms, at least one where *low* is above zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidArgument(
-            f"{what} is {value!r}; it must be a number of seconds from {low:g} to {high:g}.", field=what
+            f"{what} is {value!r}; it must be a number of seconds from {low:g} to {high:g}.",
+            field=what,
         )
     return max(round(value * 1000), 1 if low > 0 else 0)
 
@@ -543,7 +560,9 @@ def lane_of(kind: str, requirements: Requirements) -> str:
     if requirements is NO_REQUIREMENTS or requirements == NO_REQUIREMENTS:
         return _plain_lane(kind)
     agent_type = requirements.agent_type and check_name("agent_type", requirements.agent_type)
-    capabilities = ",".join(sorted({check_name("capability", name) for name in requirements.capabilities}))
+    capabilities = ",".join(
+        sorted({check_name("capability", name) for name in requirements.capabilities})
+    )
     services = ",".join(sorted({check_name("service", name) for name in requirements.services}))
     labels = ",".join(sorted(check_label(key, value) for key, value in requirements.labels.items()))
     lane = f"{check_name('kind', kind)};{agent_type};{capabilities};{services};{labels}"
@@ -556,7 +575,8 @@ def lane_of(kind: str, requirements: Requirements) -> str:
         lane += f";{health:.3f}"
     if len(lane) > 2_000:
         raise TooLarge(
-            f"The requirements of a task of kind {kind} take {len(lane)} characters; at most 2,000 are kept."
+            f"The requirements of a task of kind {kind} take {len(lane)} characters; at most "
+            f"2,000 are kept."
         )
     return lane
 

@@ -48,7 +48,9 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
     """Turn the facts of ``task_why`` into an explanation."""
-    now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents, waiting = reply[1:]
+    now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents, waiting = (
+        reply[1:]
+    )
     record = parse_record(raw)
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     until = at_ms(float(due)) if due else None
@@ -86,7 +88,14 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     waiters: int
 
     def why(self, code: str, text: str, **more: Any) -> Why:
-        return Why(task=self.task, board=self.board, status=self.record.status, code=code, text=text, **more)
+        return Why(
+            task=self.task,
+            board=self.board,
+            status=self.record.status,
+            code=code,
+            text=text,
+            **more,
+        )
 
     def in_seconds(self) -> str:
         if self.until is None:
@@ -108,7 +117,8 @@ def _blocked(facts: _Facts) -> Why:
     if unknown and len(unknown) == len(ids):
         return facts.why(
             "unknown_dependency",
-            f"It depends on {_listed(unknown)}, which was never submitted to board {facts.board!r}. "
+            f"It depends on {_listed(unknown)}, which was never submitted to board "
+            f"{facts.board!r}. "
             "Submit it, or cancel this task.",
             waits_for=ids,
         )
@@ -129,7 +139,9 @@ def _scheduled(facts: _Facts) -> Why:
             until=facts.until,
         )
     return facts.why(
-        "not_before", f"It may not be claimed before its time, {facts.in_seconds()}.", until=facts.until
+        "not_before",
+        f"It may not be claimed before its time, {facts.in_seconds()}.",
+        until=facts.until,
     )
 
 
@@ -142,18 +154,27 @@ def _pending(facts: _Facts) -> Why:
             missing.update(lacks.split(", "))
     agents = {verdict: tuple(names) for verdict, names in by_verdict.items()}
     more: dict[str, Any] = {"ahead": facts.ahead, "agents": agents, "missing": dict(missing)}
-    ahead = f" {facts.ahead} tasks of the same kind and requirements are before it." if facts.ahead else ""
+    ahead = (
+        f" {facts.ahead} tasks of the same kind and requirements are before it."
+        if facts.ahead
+        else ""
+    )
     if facts.is_paused:
         return facts.why(
-            "paused", f"Board {facts.board!r} is paused. Resume it: callboard boards resume {facts.board}.", **more
+            "paused",
+            f"Board {facts.board!r} is paused. Resume it: callboard boards resume {facts.board}.",
+            **more,
         )
     kind = facts.record.kind
     if facts.is_kind_paused:
-        return facts.why("kind_paused", f"Tasks of kind {kind!r} are paused on board {facts.board!r}.", **more)
+        return facts.why(
+            "kind_paused", f"Tasks of kind {kind!r} are paused on board {facts.board!r}.", **more
+        )
     if not facts.agents:
         return facts.why(
             "no_agents",
-            "No agent is registered, so nobody can claim it. Start a worker: callboard worker module:app.",
+            "No agent is registered, so nobody can claim it. Start a worker: callboard worker "
+            "module:app.",
             **more,
         )
     if "could_claim" in by_verdict:
@@ -162,15 +183,20 @@ def _pending(facts: _Facts) -> Why:
     if "full" in by_verdict:
         return facts.why(
             "agents_full",
-            f"All agents that fit are full: {_listed(by_verdict['full'])}.{ahead} It waits for a free slot.",
+            f"All agents that fit are full: {_listed(by_verdict['full'])}.{ahead} It waits for "
+            f"a free slot.",
             **more,
         )
     if "draining" in by_verdict or "unhealthy" in by_verdict:
         names = _listed(by_verdict.get("draining", []) + by_verdict.get("unhealthy", []))
         return facts.why(
-            "agents_draining", f"The agents that fit take no work now (draining or unhealthy): {names}.", **more
+            "agents_draining",
+            f"The agents that fit take no work now (draining or unhealthy): {names}.",
+            **more,
         )
-    lacking = ", ".join(f"{what} ({count} agents lack it)" for what, count in missing.most_common(NAMES_SHOWN))
+    lacking = ", ".join(
+        f"{what} ({count} agents lack it)" for what, count in missing.most_common(NAMES_SHOWN)
+    )
     return facts.why(
         "no_agent_fits",
         f"None of {len(facts.agents)} registered agents fits. Missing: {lacking}. "
@@ -183,7 +209,8 @@ def _assigned(facts: _Facts) -> Why:
     agent = facts.record.agent
     return facts.why(
         "reserved",
-        f"It is reserved for agent {agent!r}; if not taken up it goes back to the board {facts.in_seconds()}.",
+        f"It is reserved for agent {agent!r}; if not taken up it goes back to the board "
+        f"{facts.in_seconds()}.",
         until=facts.until,
         agent=agent,
     )
@@ -192,7 +219,10 @@ def _assigned(facts: _Facts) -> Why:
 def _held(facts: _Facts) -> Why:
     record = facts.record
     started = "claimed it ahead of its start" if record.letter == "k" else "has it"
-    text = f"Agent {record.holder!r} {started} (attempt {record.attempt}); its lease ends {facts.in_seconds()}."
+    text = (
+        f"Agent {record.holder!r} {started} (attempt {record.attempt}); its lease ends "
+        f"{facts.in_seconds()}."
+    )
     if "C" in record.flags:
         return facts.why(
             "cancel_requested",
@@ -207,13 +237,16 @@ def _input_required(facts: _Facts) -> Why:
     question = facts.extra.get("question", b"").decode(errors="replace")[:200]
     return facts.why(
         "input_required",
-        f"It waits for an answer to: {question}. Answer it: callboard tasks answer {facts.task} ANSWER.",
+        f"It waits for an answer to: {question}. Answer it: callboard tasks answer {facts.task} "
+        f"ANSWER.",
         agent=facts.record.agent,
     )
 
 
 def _done(facts: _Facts) -> Why:
-    return facts.why("done", f"It is done, by {facts.record.holder or 'nobody'}.", agent=facts.record.agent)
+    return facts.why(
+        "done", f"It is done, by {facts.record.holder or 'nobody'}.", agent=facts.record.agent
+    )
 
 
 def _failed(facts: _Facts) -> Why:

@@ -46,7 +46,9 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
         try:
             encoded = _encoder.encode(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(f"{what} cannot be written as JSON: {error}.", field=what) from error
+            raise InvalidArgument(
+                f"{what} cannot be written as JSON: {error}.", field=what
+            ) from error
     if len(encoded) > limit:
         raise TooLarge(
             f"{what} is {len(encoded):,} bytes of JSON; at most {limit:,} are kept. "
@@ -145,7 +147,13 @@ def _full_row(
     )
     options, flags = _options_of(spec, task_id, parent)
     encoded = _body_encoder.encode(body)
-    return task_id, encoded, _spec_line(spec, lane, priority, flags), options, payload if is_large else b""
+    return (
+        task_id,
+        encoded,
+        _spec_line(spec, lane, priority, flags),
+        options,
+        payload if is_large else b"",
+    )
 
 
 def _policy(policy: RetryPolicy | None) -> RetryPolicy | None:
@@ -164,7 +172,9 @@ def _check_text(what: str, value: Any, most: int = 65_536) -> None:
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
     if len(value) > most:
-        raise TooLarge(f"{what} has {len(value):,} characters; at most {most:,} are kept.", field=what)
+        raise TooLarge(
+            f"{what} has {len(value):,} characters; at most {most:,} are kept.", field=what
+        )
 
 
 def _spec_line(spec: tasks.TaskSpec, lane: str, priority: int, flags: str) -> str:
@@ -173,7 +183,11 @@ def _spec_line(spec: tasks.TaskSpec, lane: str, priority: int, flags: str) -> st
         if spec.lease is None
         else tasks.check_seconds("lease", spec.lease, tasks.LEASE_MIN, tasks.LEASE_MAX)
     )
-    timeout = "" if spec.timeout is None else tasks.check_seconds("timeout", spec.timeout, 0.001, 31_536_000)
+    timeout = (
+        ""
+        if spec.timeout is None
+        else tasks.check_seconds("timeout", spec.timeout, 0.001, 31_536_000)
+    )
     retry = "" if spec.retry is None else spec.retry.encode()
     return f"{lease}|{timeout}|{lane}|{priority}|{flags}|{retry}"
 
@@ -203,7 +217,9 @@ def _options_of(spec: tasks.TaskSpec, task_id: str, parent: str | None) -> tuple
 
 def _dependencies_of(spec: tasks.TaskSpec, task_id: str) -> Sequence[str]:
     if isinstance(spec.depends_on, str):
-        raise InvalidArgument("depends_on must be a list of task ids, not one string.", field="depends_on")
+        raise InvalidArgument(
+            "depends_on must be a list of task ids, not one string.", field="depends_on"
+        )
     ids = list(dict.fromkeys(spec.depends_on))
     if len(ids) > tasks.DEPENDENCIES_MAX:
         raise TooLarge(
@@ -215,10 +231,12 @@ def _dependencies_of(spec: tasks.TaskSpec, task_id: str) -> Sequence[str]:
     return ids
 
 
-def _unique(key: str) -> str:
+def _unique(key: Any) -> str:
     if not isinstance(key, str) or not 1 <= len(key) <= 256 or "\n" in key:
-        raise InvalidArgument("unique must be 1 to 256 characters without a line break.", field="unique")
-    return key
+        raise InvalidArgument(
+            "unique must be 1 to 256 characters without a line break.", field="unique"
+        )
+    return str(key)
 
 
 def body_of(raw: bytes) -> tasks.Body:
@@ -241,7 +259,8 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     texts = {name: extra[name].decode() for name in ("reason", "cause", "parent") if name in extra}
     values_of = {
-        name: decode_json(extra.get(name)) for name in ("error", "progress", "partial", "question", "answer")
+        name: decode_json(extra.get(name))
+        for name in ("error", "progress", "partial", "question", "answer")
     }
     return tasks.Task(
         id=task_id,
@@ -278,7 +297,9 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
         result=decode_json(result),
         answers=_answers(extra),
         children=tuple(
-            tuple(batch.split(",")) for batch in extra.get("children", b"").decode().split(";") if batch
+            tuple(batch.split(","))
+            for batch in extra.get("children", b"").decode().split(";")
+            if batch
         ),
         cancel_requested="C" in record.flags,
         **texts,

@@ -31,6 +31,8 @@ _log = logging.getLogger("callboard.engine")
 # A link that lived shorter than this counts as a failed attempt, so that an engine
 # that accepts and dies at once is not dialled in a tight loop.
 _STABLE_SECONDS = 5.0
+# With less of the connect timeout left another attempt would be pointless.
+_LEFT_MIN = 0.02
 # How long ``close`` waits for replies of calls in flight.
 _CLOSE_SECONDS = 5.0
 
@@ -257,11 +259,10 @@ class Connection:
                     return await self._connect()
             except Exception as error:
                 verdict = diagnose(error, str(self))
-                delay = backoff(attempt)
-                is_over = self._loop.time() + delay >= give_up_at
-                if is_over or not isinstance(verdict, EngineUnavailable):
+                left = give_up_at - self._loop.time()
+                if left < _LEFT_MIN or not isinstance(verdict, EngineUnavailable):
                     raise verdict from (None if verdict is error else error)
-                await asyncio.sleep(delay)
+                await asyncio.sleep(min(backoff(attempt), left / 2))
         raise AssertionError("unreachable")
 
     async def _supervise(self, link: Link) -> None:

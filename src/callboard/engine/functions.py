@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 LUA = importlib.resources.files("callboard.engine") / "lua"
 _SECTION = re.compile(r"^-- (KEYS|ARGV|RETURNS|ITEMS|EVENTS|FLAGS|include)\s+(.*)$")
+_CONSTANTS = re.compile(
+    r"^local ([A-Z][A-Z0-9_]*(?:, [A-Z][A-Z0-9_]*)*) = (\d+(?:, \d+)*)(?=\s*(?:--.*)?$)",
+    re.MULTILINE,
+)
+_LUA_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
+_MARK = "cb@"  # stands for the names' common part until the text is hashed
 _TYPES = {"str": "{}", "int": "tonumber({})", "num": "tonumber({})"}
 
 
@@ -72,7 +78,9 @@ def parse_header(name: str, text: str) -> Header:
         arguments.append((argument, kind))
     if any(kind == "rows" for _, kind in arguments[:-1]):
         raise ValueError(f"{name}.lua: only the last argument may be rows")
-    statuses = tuple(part.split()[0] for part in found.get("RETURNS", "").split("|") if part.strip())
+    statuses = tuple(
+        part.split()[0] for part in found.get("RETURNS", "").split("|") if part.strip()
+    )
     items = tuple(part.split()[0] for part in found.get("ITEMS", "").split("|") if part.strip())
     events = () if found.get("EVENTS", "none").startswith("none") else _words(found["EVENTS"])
     return Header(
@@ -120,24 +128,47 @@ def _function(header: Header, body: str, function_name: str) -> str:
     )
 
 
+def _inline(shared: str, bodies: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Write the includes' numeric constants into the code that uses them.
+
+    A chunk of Lua has at most 200 local names and a function 60 upvalues; a number in place
+    is also what costs least.
+    """
+    values: dict[str, str] = {}
+    for names, numbers in _CONSTANTS.findall(shared):
+        values.update(zip(names.split(", "), numbers.split(", "), strict=True))
+    shared = _CONSTANTS.sub("", shared)
+
+    def written(text: str) -> str:
+        return _LUA_CODE.sub(lambda match: values.get(match[0], match[0]), text)
+
+    return written(shared), {name: written(body) for name, body in bodies.items()}
+
+
 @cache
 def library() -> Library:
     """Assemble the library from the installed Lua files; the same text for all processes."""
     includes = {
-        path.name[:-4]: path.read_text() for path in (LUA / "include").iterdir() if path.name.endswith(".lua")
+        path.name[:-4]: path.read_text()
+        for path in (LUA / "include").iterdir()
+        if path.name.endswith(".lua")
     }
-    operations = {path.name[:-4]: path.read_text() for path in LUA.iterdir() if path.name.endswith(".lua")}
+    operations = {
+        path.name[:-4]: path.read_text() for path in LUA.iterdir() if path.name.endswith(".lua")
+    }
     order: list[str] = []
     headers = {name: parse_header(name, text) for name, text in sorted(operations.items())}
     for header in headers.values():
         for name in header.includes:
             _included(name, includes, order)
     shared = "\n".join(includes[name] for name in order)
-    content = shared + "\0".join(name + operations[name] for name in headers)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+    shared, bodies = _inline(shared, operations)
+    functions = "".join(
+        _function(headers[name], bodies[name], f"{_MARK}{name}") for name in headers
+    )
+    digest = hashlib.sha256((shared + functions).encode()).hexdigest()[:10]
     names = {name: f"cb_{digest}_{name}" for name in headers}
-    functions = "".join(_function(headers[name], operations[name], names[name]) for name in headers)
-    text = f"#!lua name=callboard_{digest}\n{shared}\n{functions}"
+    text = f"#!lua name=callboard_{digest}\n{shared}\n{functions.replace(_MARK, f'cb_{digest}_')}"
     return Library(f"callboard_{digest}", text.encode(), headers, names)
 
 
@@ -163,7 +194,7 @@ class Functions:
         self._names = {name: full.encode() for name, full in self._library.function_names.items()}
 
     async def load(self, call: Callable[..., Awaitable[Any]] | None = None) -> None:
-        """Load the library unless the engine has it; through *call* on a link still being opened."""
+        """Load the library unless the engine has it; *call* is of a link still being opened."""
         try:
             await (call or self._connection.call)("FUNCTION", "LOAD", self._library.text)
         except ResponseError as error:
@@ -173,9 +204,11 @@ class Functions:
     async def call_on(
         self, call: Callable[..., Awaitable[Any]], name: str, *arguments: Any
     ) -> list[Any]:
-        """Run one operation through *call*, a link still being opened, loading the library first."""
+        """Load the library and run one operation through *call*, a link still being opened."""
         await self.load(call)
-        reply: list[Any] = await call("FCALL", self._names[name], 1, self._format_key, b"", *arguments)
+        reply: list[Any] = await call(
+            "FCALL", self._names[name], 1, self._format_key, b"", *arguments
+        )
         return reply
 
     async def call(self, name: str, *arguments: Any, timeout: float | None = None) -> list[Any]:
@@ -187,7 +220,14 @@ class Functions:
             OutcomeUnknown: Sent, and the reply was lost.
         """
         now = self._clock() if self._clock else None
-        command = (b"FCALL", self._names[name], 1, self._format_key, b"" if now is None else now, *arguments)
+        command = (
+            b"FCALL",
+            self._names[name],
+            1,
+            self._format_key,
+            b"" if now is None else now,
+            *arguments,
+        )
         try:
             reply: list[Any] = await self._run(command, timeout)
         except ResponseError as error:

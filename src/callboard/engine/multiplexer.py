@@ -31,12 +31,14 @@ class Call(asyncio.Future[Any]):
         size: Bytes on the wire, once written.
         repeats: How often the engine answered that it did not run it.
         refusal: The last such answer.
+        is_probe: It passes a paused link, and any error reply is its own.
     """
 
     command: tuple[Argument, ...]
     deadline: float = float("inf")
     size: int = 0
     repeats: int = 0
+    is_probe: bool = False
     refusal: Exception | None = None
     packed: bytes | None = None
 
@@ -74,6 +76,7 @@ class Link:
         self._on_lost = on_lost
         self._in_flight_bytes = 0
         self._is_paused = False
+        self._probes: deque[Call] = deque()
         self._is_watched = False  # Somebody waits for room, or for the last reply.
         self._drained: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[Exception] = self._loop.create_future()
@@ -118,6 +121,15 @@ class Link:
         """Write nothing more until ``resume``."""
         self._is_paused = True
 
+    def probe(self) -> Call:
+        """Ask a paused link whether the engine works again."""
+        call = Call(loop=self._loop)
+        call.command = (b"PING",)
+        call.is_probe = True
+        self._probes.append(call)
+        self.wake()
+        return call
+
     def resume(self) -> None:
         """Write again, the parked calls first."""
         self.queue.extendleft(reversed(self.parked))
@@ -152,6 +164,8 @@ class Link:
             self.drop(errors[0] if errors else RedisConnectionError("The link was stopped"))
             if self._drained is not None and not self._drained.done():
                 self._drained.set_result(None)
+            for probe in self._probes:
+                probe.cancel()
             if self._on_lost is not None:
                 self._on_lost(self, self._ended.result())
             await self._hang_up(graceful)
@@ -186,9 +200,9 @@ class Link:
         They count as written from here on, whatever becomes of the write.
         """
         batch: list[bytes] = []
-        if self._is_paused or self.is_broken:
+        if self.is_broken:
             return batch
-        queue, unanswered = self.queue, self.unanswered
+        queue, unanswered = self._probes if self._is_paused else self.queue, self.unanswered
         batch_bytes = 0
         while queue and batch_bytes < _FLUSH_BYTES:
             call = queue[0]
@@ -244,7 +258,7 @@ class Link:
         call = self.unanswered.popleft()
         self._in_flight_bytes -= call.size
         if not call.done():
-            if self._on_not_run is not None and is_not_run(error):
+            if self._on_not_run is not None and not call.is_probe and is_not_run(error):
                 self._on_not_run(self, call, error)
             else:
                 call.set_exception(error)

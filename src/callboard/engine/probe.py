@@ -66,7 +66,8 @@ async def probe(call: Call, keys: Keys, functions_call: Call, *, adopt: bool) ->
     )
     if reply[0] == b"newer_format":
         raise exceptions.NewerFormat(
-            f"Namespace {keys.prefix or 'default'!r} was written in format {reply[1].decode()}, which this "
+            f"Namespace {keys.prefix or 'default'!r} was written in format {reply[1].decode()}, "
+            f"which this "
             "release cannot read. Upgrade: pip install --upgrade callboard."
         )
     return EngineFacts(
@@ -100,7 +101,8 @@ def _check_version(info: dict[str, str]) -> None:
     if _version(found) < least:
         raise exceptions.EngineUnsuitable(
             f"The engine is {name} {found}; Callboard needs Redis 7.0 or Valkey 7.2, or newer, "
-            "because its operations are server-side functions. Upgrade the server, or leave out the URL "
+            "because its operations are server-side functions. Upgrade the server, or leave out "
+            "the URL "
             "to use the bundled engine."
         )
 
@@ -109,17 +111,20 @@ def _check_settings(info: dict[str, str], keys: Keys) -> None:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise exceptions.EngineUnsuitable(
-            f"The engine's maxmemory-policy is {policy}: under memory pressure it would delete tasks, "
+            f"The engine's maxmemory-policy is {policy}: under memory pressure it would delete "
+            f"tasks, "
             "leases and locks. Set it: CONFIG SET maxmemory-policy noeviction."
         )
     if info.get("cluster_enabled") == "1" and not keys.prefix:
         raise exceptions.EngineUnsuitable(
-            "On a Cluster the default namespace cannot be used, as its keys would lie in many slots. "
+            "On a Cluster the default namespace cannot be used, as its keys would lie in many "
+            "slots. "
             "Name one: connect(url, namespace='team'), or --namespace team."
         )
     if info.get("role") == "slave":
         raise exceptions.EngineUnsuitable(
-            "The engine is a replica, which takes no writes. Connect to its primary, or through Sentinel: "
+            "The engine is a replica, which takes no writes. Connect to its primary, or through "
+            "Sentinel: "
             "redis+sentinel://host:26379/name."
         )
 
@@ -135,8 +140,10 @@ async def _check_owner(call: Call, keys: Keys) -> None:
         if cursor == b"0":
             break
     raise exceptions.ForeignDatabase(
-        "The database is not empty and holds none of Callboard's keys: it seems to be somebody else's. "
-        "Use another database (…/1 in the URL), or say that it may be shared: adopt=True, or --adopt."
+        "The database is not empty and holds none of Callboard's keys: it seems to be somebody "
+        "else's. "
+        "Use another database (…/1 in the URL), or say that it may be shared: adopt=True, or "
+        "--adopt."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from redis.exceptions import AskError, AuthenticationError, ReadOnlyError
+from redis.exceptions import AskError, AuthenticationError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from callboard.engine.address import Address
@@ -23,10 +23,10 @@ _PAUSE_CAP = 0.5
 class Repeats:
     """Repeats calls until they run or their time is up; the rest of the link waits meanwhile.
 
-    LOADING, BUSY, TRYAGAIN, ASK, CLUSTERDOWN and MASTERDOWN: after a pause, on the
-    same link. MOVED and READONLY: on a new link, as the address may be another now.
-    Where the address cannot change, MOVED and ASK are final, and READONLY is
-    repeated once.
+    LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN and ASK: after a pause, when the
+    engine answers a PING, on the same link. MOVED and READONLY: on a new link, as the
+    address may be another now. Where the address cannot change, MOVED and ASK are
+    final, and READONLY is repeated once.
     """
 
     def __init__(self, address: Address, unavailable: Callable[[Call], EngineUnavailable]) -> None:
@@ -67,10 +67,25 @@ class Repeats:
     async def _recover(self, link: Link, refusal: Exception, repeats: int) -> None:
         """Wait, or look for the right node; then let the parked calls be written again."""
         await link.drained()
-        if not is_elsewhere(refusal) or repeats > 1:
-            await asyncio.sleep(_PAUSE_MIN + backoff(repeats, base=_PAUSE_BASE, cap=_PAUSE_CAP))
         if is_elsewhere(refusal):
+            if repeats > 1:
+                await _pause(repeats)
             self._address.heed(refusal)
             link.drop(RedisConnectionError(str(refusal)))
-        else:
-            link.resume()
+            return
+        await _pause(repeats)
+        while not link.is_broken and not await _works(link):
+            repeats += 1
+            await _pause(repeats)
+        link.resume()
+
+
+async def _pause(repeats: int) -> None:
+    await asyncio.sleep(_PAUSE_MIN + backoff(repeats, base=_PAUSE_BASE, cap=_PAUSE_CAP))
+
+
+async def _works(link: Link) -> bool:
+    """Whether the engine answers; a lost link counts as working, as its calls move on."""
+    probe = link.probe()
+    await asyncio.wait([probe])
+    return probe.cancelled() or not isinstance(probe.exception(), RedisError)

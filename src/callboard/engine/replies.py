@@ -37,11 +37,16 @@ def _refusal(
     first, second, third = facts[0], facts[1], facts[2]
     match status:
         case "task_not_found":
-            return e.TaskNotFound, f"No task {task!r} on board {board!r}. List them: callboard tasks list.", {}
+            return (
+                e.TaskNotFound,
+                f"No task {task!r} on board {board!r}. List them: callboard tasks list.",
+                {},
+            )
         case "agent_not_found":
             return (
                 e.AgentNotFound,
-                f"No agent {agent!r} is registered. Register it first: cb.agents.register({agent!r}).",
+                f"No agent {agent!r} is registered. Register it first: "
+                f"cb.agents.register({agent!r}).",
                 {},
             )
         case "instance_unknown":
@@ -49,6 +54,13 @@ def _refusal(
                 e.AgentNotFound,
                 f"Agent {agent!r} has no such instance: it was silent too long and its work was "
                 "given back. Register it again.",
+                {},
+            )
+        case "too_many_instances":
+            return (
+                e.Refused,
+                f"Agent {agent!r} has {first} live instances, its maximum. Stop some, or use "
+                "another agent name.",
                 {},
             )
         case "board_not_found":
@@ -60,7 +72,8 @@ def _refusal(
         case "lease_lost":
             return (
                 e.LeaseLost,
-                f"Task {task} is no longer held under this fence: it was given back or to someone else. "
+                f"Task {task} is no longer held under this fence: it was given back or to "
+                f"someone else. "
                 "Stop work on it and claim again.",
                 {},
             )
@@ -74,13 +87,15 @@ def _refusal(
         case "id_conflict":
             return (
                 e.IdConflict,
-                f"Task {first} was submitted before with another body. Use another id, or the same body.",
+                f"Task {first} was submitted before with another body. Use another id, or the "
+                f"same body.",
                 {"task": first},
             )
         case "unique_conflict":
             return (
                 e.UniqueConflict,
-                f"Unique key {second!r} is taken by unfinished task {third}. Wait for it, or drop the key.",
+                f"Unique key {second!r} is taken by unfinished task {third}. Wait for it, or "
+                f"drop the key.",
                 {"key": second, "holder": third},
             )
         case "board_full":
@@ -93,8 +108,10 @@ def _refusal(
         case "too_many_lanes":
             return (
                 e.TooManyLanes,
-                f"Board {board!r} has {first} different combinations of kind and requirements waiting, "
-                "its maximum. Use fewer distinct kinds and requirements; data belongs in the payload.",
+                f"Board {board!r} has {first} different combinations of kind and requirements "
+                f"waiting, "
+                "its maximum. Use fewer distinct kinds and requirements; data belongs in the "
+                "payload.",
                 {"limit": int(first or 0)},
             )
         case "dependency_cycle":
@@ -108,7 +125,8 @@ def _refusal(
         case "graph_too_large":
             return (
                 e.GraphTooLarge,
-                f"The check for cycles met its bound of {first} tasks. Submit dependencies before their "
+                f"The check for cycles met its bound of {first} tasks. Submit dependencies "
+                f"before their "
                 "dependents (no forward references), which needs no check.",
                 {},
             )
@@ -154,7 +172,8 @@ def _refusal(
         case "step_fixed":
             return (
                 e.Refused,
-                f"Board {board!r} was created with a priority step of {int(float(first or 0)) / 1e6:g} s, "
+                f"Board {board!r} was created with a priority step of "
+                f"{int(float(first or 0)) / 1e6:g} s, "
                 "which cannot be changed. Create another board.",
                 {},
             )
@@ -170,8 +189,13 @@ def _refusal(
         case "no_namespace":
             return (
                 e.EngineError,
-                "The namespace is gone from the engine (flushed, or another database). Connect again.",
+                "The namespace is gone from the engine (flushed, or another database). Connect "
+                "again.",
                 {},
             )
         case _:
-            return e.Refused, f"The engine refused with {status!r} ({', '.join(filter(None, facts))}).", {}
+            return (
+                e.Refused,
+                f"The engine refused with {status!r} ({', '.join(filter(None, facts))}).",
+                {},
+            )

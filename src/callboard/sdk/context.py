@@ -78,7 +78,11 @@ class TaskContext:
             CancelledError: The task's cancellation was asked for.
         """
         answer = await self.tasks.renew(
-            self.id, fence=self.fence, lease=self._lease, agent=self.task.agent, instance=self.task.instance
+            self.id,
+            fence=self.fence,
+            lease=self._lease,
+            agent=self.task.agent,
+            instance=self.task.instance,
         )
         self._heed(answer.status)
 
@@ -166,7 +170,9 @@ class TaskContext:
 
         ``ctx.run(ctx.progress(0.5))``
         """
-        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(awaitable, self._loop)
+        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(
+            awaitable, self._loop
+        )
         return future.result(timeout)
 
     def _heed(self, status: str) -> None:
@@ -188,5 +194,3 @@ class TaskContext:
     async def _answers(self) -> list[Any]:
         task = await self._read()
         return [msgspec.json.decode(raw) for raw in task.answers] if task else []
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Handler:
         Raises:
             Fatal: The payload cannot be decoded to the annotated type; no retry cures that.
         """
-        arguments = ()
+        arguments: tuple[Any, ...] = ()
         if self.takes_payload:
             try:
                 arguments = (self.decode(claimed),)
@@ -67,7 +68,8 @@ def make_handler(kind: str, function: Function, timeout: float | None) -> Handle
     return Handler(
         kind=kind,
         function=function,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=inspect.iscoroutinefunction(function)
+        or inspect.iscoroutinefunction(type(function).__call__),
         takes_payload=payload is not None,
         context_name=context_name,
         timeout=timeout,
@@ -77,24 +79,47 @@ def make_handler(kind: str, function: Function, timeout: float | None) -> Handle
 
 def _parameters(kind: str, function: Function) -> tuple[Any, str | None]:
     """The payload's annotation (None: no payload) and the context parameter's name."""
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError):
-        hints = {}
     payload: Any = None
     context_name = None
     for parameter in inspect.signature(function).parameters.values():
-        annotation = hints.get(parameter.name, parameter.annotation)
+        annotation = _annotation(kind, function, parameter)
         if annotation is TaskContext or parameter.name in ("ctx", "context"):
             context_name = parameter.name
         elif payload is None and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             payload = Any if annotation is inspect.Parameter.empty else annotation
         elif parameter.default is inspect.Parameter.empty:
             raise ConfigError(
-                f"Handler {kind!r} ({getattr(function, '__name__', function)}) takes {parameter.name!r}; "
+                f"Handler {kind!r} ({getattr(function, '__name__', function)}) takes "
+                f"{parameter.name!r}; "
                 "a handler takes a payload and, if it wants, a TaskContext named ctx."
             )
     return payload, context_name
+
+
+def _annotation(kind: str, function: Function, parameter: inspect.Parameter) -> Any:
+    """The parameter's annotation as a type, also where it is written as text."""
+    written = parameter.annotation
+    if written is None:
+        return type(None)
+    if not isinstance(written, str) or parameter.name in ("ctx", "context"):
+        return written
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    holder = types.SimpleNamespace(__annotations__={"it": written})
+    try:
+        return typing.get_type_hints(holder, names, include_extras=True)["it"]
+    except (NameError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"Handler {kind!r}: the type of {parameter.name!r}, {written!r}, cannot be found "
+            f"({error}). Define it at the top of the module that has the handler."
+        ) from error
+
+
+def _foreign(kind: type[Any], value: Any) -> Any:
+    """Values of types that msgspec does not know: pydantic models inside other types."""
+    validate = getattr(kind, "model_validate", None)
+    if validate is None:
+        raise TypeError(f"{kind.__name__} cannot be read from JSON")
+    return validate(value)
 
 
 def _decoder_of(annotation: Any) -> Callable[[Claimed], Any]:
@@ -105,8 +130,8 @@ def _decoder_of(annotation: Any) -> Callable[[Claimed], Any]:
     if validate is not None:
         return lambda claimed: validate(bytes(claimed.payload))
     body_type = msgspec.defstruct("PayloadBody", [("payload", annotation, None)])
-    within = msgspec.json.Decoder(body_type).decode
-    alone = msgspec.json.Decoder(annotation).decode
+    within = msgspec.json.Decoder(body_type, dec_hook=_foreign).decode
+    alone = msgspec.json.Decoder(annotation, dec_hook=_foreign).decode
 
     def decode(claimed: Claimed) -> Any:
         if claimed.large_payload:

@@ -19,19 +19,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
-
 from callboard.app import Callboard
 from callboard.domain import task as tasks
+from callboard.domain.agent import InstanceSpec
 from callboard.domain.names import check_name
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed
 from callboard.exceptions import (
-    AgentDraining,
     AgentNotFound,
     CallboardError,
     ConfigError,
     EngineError,
     InvalidArgument,
+    NotFound,
+    Refused,
 )
 from callboard.observer import Observers
 from callboard.sdk.context import EndOfClaim, TaskContext
@@ -51,6 +52,9 @@ STEP_RESULTS: Final = 50
 RESULTS_MAX: Final = 500
 POLL_SECONDS: Final = 1.0
 """The backstop of an idle worker: a doorbell is only a hint and may be missed."""
+
+ABANDON_SECONDS: Final = 2.0
+"""What handlers get to end in where ``run`` is cancelled."""
 
 WAIT_SECONDS: Final = 5.0
 """How long the engine counts an idle worker as waiting after it last asked."""
@@ -120,7 +124,9 @@ class Worker:
         self.board = check_name("board", board)
         self.lease = lease
         tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX)
-        self.prefetch = None if prefetch is None else _whole("prefetch", prefetch, 0, tasks.BATCH_MAX)
+        self.prefetch = (
+            None if prefetch is None else _whole("prefetch", prefetch, 0, tasks.BATCH_MAX)
+        )
         self.drain = drain
         self.observers = Observers()
         self.handlers: dict[str, Handler] = {}
@@ -154,7 +160,9 @@ class Worker:
         if cb is None:
             raise ConfigError("The worker has no connection: Worker(cb, …) or worker.run(cb).")
         if not self.handlers:
-            raise ConfigError("The worker has no handlers: decorate some with @worker.handles(kind).")
+            raise ConfigError(
+                "The worker has no handlers: decorate some with @worker.handles(kind)."
+            )
         if self._is_running:
             raise ConfigError("The worker runs already.")
         self._is_running = True
@@ -190,6 +198,7 @@ class _Shift:
         self.loop = asyncio.get_running_loop()
         self.running: dict[str, _Running] = {}
         self.queue: deque[_Running] = deque()
+        self.returning: deque[asyncio.Future[None]] = deque()
         self.results: list[Completion] = []
         self.failures: list[FailedAttempt] = []
         self.busy = 0
@@ -203,7 +212,7 @@ class _Shift:
         self.steps: set[asyncio.Task[None]] = set()
         self.threads: ThreadPoolExecutor | None = None
         self.backoff = 0.0
-        self.drained = asyncio.Event()
+        self.has_short_lease = asyncio.Event()
 
     @property
     def is_idle(self) -> bool:
@@ -231,6 +240,7 @@ class _Shift:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            await self._abandon()
             bells.close()
             await janitor.stop()
             if self.threads is not None:
@@ -251,6 +261,19 @@ class _Shift:
         for running in list(self.running.values()):
             self._cancel(running, "stopping")
 
+    async def _abandon(self) -> None:
+        """Where ``run`` itself is cancelled, end the handlers too; leaving gives their tasks back."""
+        self.is_stopping = True
+        self.cancel_all()
+        left: set[asyncio.Task[Any]] = {
+            running.job for running in self.running.values() if running.job is not None
+        }
+        left |= self.steps
+        if left:
+            await asyncio.wait(left, timeout=ABANDON_SECONDS)
+            for task in left:
+                task.cancel()
+
     async def _register(self) -> None:
         worker = self.worker
         await self.cb.agents.register(
@@ -260,10 +283,14 @@ class _Shift:
             services=worker.services,
             labels=worker.labels,
             kinds=tuple(worker.handlers),
-            instance=worker.instance,
-            max_concurrent=worker.concurrency,
-            prefetch=PREFETCH_MAX if worker.prefetch is None else worker.prefetch,
-            interval=worker.lease / 3,
+            heartbeat_interval=max(0.1, worker.lease / 3),
+            instance=InstanceSpec(
+                id=worker.instance,
+                max_concurrent=worker.concurrency,
+                prefetch=PREFETCH_MAX if worker.prefetch is None else worker.prefetch,
+                host=_host_name(),
+                pid=os.getpid(),
+            ),
         )
 
     async def _pump(self) -> None:
@@ -302,7 +329,11 @@ class _Shift:
             room = self._room()
             wants = room > 0 and self.is_hungry
             is_second = bool(self.steps)
-            if is_second and len(self.results) < STEP_RESULTS and not (wants and len(self.queue) * 2 < self._ahead()):
+            if (
+                is_second
+                and len(self.results) < STEP_RESULTS
+                and not (wants and len(self.queue) * 2 < self._ahead())
+            ):
                 return
             if not self.results and not wants:
                 return
@@ -359,7 +390,7 @@ class _Shift:
             self.asked -= limit
         if step is None:
             return
-        self._heed_answers(step)
+        self._heed_answers(step, begun)
         if limit:
             await self._take(step.claims, limit)
 
@@ -380,23 +411,30 @@ class _Shift:
                 log.exception("The engine refused a worker's call.")
                 return None
 
-    def _heed_answers(self, step: Step) -> None:
+    def _heed_answers(self, step: Step, begun: list[tuple[str, int]]) -> None:
         for answer in step.completed:
             if answer.status != "ok" and answer.status != "replayed":
                 log.warning("The result of task %s was not taken: %s.", answer.id, answer.status)
-                self.worker.observers.tell("worker.result_refused", task=answer.id, status=answer.status)
-        for answer in step.begun:
+                self.worker.observers.tell(
+                    "worker.result_refused", task=answer.id, status=answer.status
+                )
+        for (task_id, fence), answer in zip(begun, step.begun, strict=True):
             if not answer.is_ok:
-                self._lost(answer.id)
+                self._lost(task_id, fence)
 
     async def _take(self, claims: Claims, limit: int) -> None:
         for claimed in claims.tasks:
             running = _Running(claimed)
             self.running[claimed.id] = running
             self.queue.append(running)
+            if claimed.lease is not None and claimed.lease < self.worker.lease:
+                self.has_short_lease.set()
         self.is_hungry = len(claims.tasks) >= limit or bool(claims.tasks and claims.lost)
-        if claims.status in ("agent_not_found", "instance_unknown"):
+        if claims.status == "agent_not_found":
             await self._insist(self._register)
+        elif claims.status == "agent_draining":
+            # Asked to drain, or swept as lost while this process was stopped: a heartbeat tells.
+            await self._insist(self._beat)
         elif claims.status not in ("ok", "empty", "replayed", "agent_full"):
             log.debug("Nothing claimed: %s.", claims.status)
         if self.is_stopping:
@@ -422,6 +460,11 @@ class _Shift:
     # Running
 
     def _fill_slots(self) -> None:
+        while self.returning and self.busy < self.worker.concurrency:
+            slot = self.returning.popleft()
+            if not slot.done():
+                self.busy += 1
+                slot.set_result(None)
         while self.queue and self.busy < self.worker.concurrency:
             running = self.queue.popleft()
             running.is_begun = True
@@ -437,9 +480,11 @@ class _Shift:
         running.started_at = started_at = self.loop.time()
         outcome: Completion | FailedAttempt | None = None
         try:
+            context = running.context = running.context or self._context(running)
+            if context.is_cancelled:
+                raise asyncio.CancelledError
             if claimed.is_ahead and claimed.was_lost:
                 await self._report_start(running)
-            context = running.context = self._context(running)
             limit = claimed.timeout or handler.timeout
             if limit is not None:
                 running.timer = self.loop.call_later(limit, self._cancel, running, "timeout")
@@ -456,7 +501,8 @@ class _Shift:
             failure = Failure.from_exception(error)
             log.info("Task %s failed: %s", claimed.id, error, exc_info=True)
             outcome = FailedAttempt(claimed.id, claimed.fence, failure, failure.delay)
-        self._finished(running, outcome, self.loop.time() - started_at)
+        finally:
+            self._finished(running, outcome, self.loop.time() - started_at)
 
     def _finished(
         self, running: _Running, outcome: Completion | FailedAttempt | None, seconds: float
@@ -481,7 +527,7 @@ class _Shift:
         if outcome.result is not None:
             try:
                 encoded = self.tasks.encode_result(outcome.result)
-            except InvalidArgument as error:
+            except Exception as error:  # A model's own serialiser may raise anything.
                 failure = Failure.from_exception(error, retryable=False)
                 self.failures.append(FailedAttempt(outcome.id, outcome.fence, failure))
                 return
@@ -500,15 +546,20 @@ class _Shift:
     async def _in_thread(self, handler: Handler, running: _Running) -> Any:
         """Run a blocking handler; it keeps its slot until the thread is really done."""
         if self.threads is None:
-            self.threads = ThreadPoolExecutor(self.worker.concurrency, thread_name_prefix="callboard")
+            self.threads = ThreadPoolExecutor(
+                self.worker.concurrency, thread_name_prefix="callboard"
+            )
         context = running.context
         assert context is not None
         future = self.loop.run_in_executor(self.threads, handler.invoke, running.claimed, context)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            with suppress(BaseException):
-                await future
+            while not future.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
             raise
 
     async def _report_start(self, running: _Running) -> None:
@@ -518,7 +569,9 @@ class _Shift:
 
     async def _unhandled(self, running: _Running) -> None:
         claimed = running.claimed
-        log.warning("No handler for kind %r of task %s; it is given back.", claimed.kind, claimed.id)
+        log.warning(
+            "No handler for kind %r of task %s; it is given back.", claimed.kind, claimed.id
+        )
         await self._insist(
             lambda: self.tasks.release_many([(claimed.id, claimed.fence)], delay=POLL_SECONDS)
         )
@@ -527,9 +580,14 @@ class _Shift:
     async def _cancelled(self, running: _Running) -> FailedAttempt | None:
         """What to tell the board of a handler that was cancelled, by the reason."""
         claimed = running.claimed
-        reason = running.context.cancel_reason if running.context else "stopping"
+        reason = running.context.cancel_reason if running.context else None
+        if reason is None:
+            failure = Failure("CancelledError", "The handler was cancelled from within.", True)
+            return FailedAttempt(claimed.id, claimed.fence, failure)
         if reason == "timeout":
-            failure = Failure("timeout", f"Ran longer than its {claimed.timeout or 'handler'} limit.", True)
+            failure = Failure(
+                "timeout", f"Ran longer than its {claimed.timeout or 'handler'} limit.", True
+            )
             return FailedAttempt(claimed.id, claimed.fence, failure)
         if reason == "lease_lost":
             return None
@@ -543,21 +601,22 @@ class _Shift:
         return None
 
     async def _confirm(self, claimed: Claimed) -> None:
-        with suppress(CallboardError):
+        with suppress(Refused, NotFound):
             await self.tasks.confirm_cancel(claimed.id, fence=claimed.fence)
 
     def _cancel(self, running: _Running, reason: str) -> None:
-        context = running.context
-        if context is not None and not context.is_cancelled:
+        context = running.context = running.context or self._context(running)
+        if not context.is_cancelled:
             context.is_cancelled, context.cancel_reason = True, reason
-        if running.job is not None and not running.job.done():
+        # A job that has not run yet looks at its context first; cancelled, it would never begin.
+        if running.started_at and running.job is not None and not running.job.done():
             running.job.cancel()
 
-    def _lost(self, task_id: str) -> None:
+    def _lost(self, task_id: str, fence: int) -> None:
         """The board gave the task to someone else, or back: stop work on it."""
         running = self.running.get(task_id)
-        if running is None:
-            return
+        if running is None or running.claimed.fence != fence:
+            return  # Ended, or claimed anew, while the answer was under way.
         log.warning("The lease of task %s was lost; its handler is cancelled.", task_id)
         self.worker.observers.tell("worker.lease_lost", task=task_id)
         if running.is_begun:
@@ -570,7 +629,7 @@ class _Shift:
 
     @asynccontextmanager
     async def _without_slot(self) -> AsyncIterator[None]:
-        """While a handler waits for another task, its slot runs others."""
+        """While a handler waits for another task, its slot runs others; then it waits for one."""
         self.busy -= 1
         self.parked += 1
         self.is_hungry = True
@@ -578,15 +637,28 @@ class _Shift:
         try:
             yield
         finally:
-            self.busy += 1
             self.parked -= 1
+            if self.busy < self.worker.concurrency:
+                self.busy += 1
+            else:
+                await self._slot()
+
+    async def _slot(self) -> None:
+        slot = self.loop.create_future()
+        self.returning.append(slot)
+        try:
+            await slot
+        except asyncio.CancelledError:
+            if slot.cancelled():
+                self.busy += 1  # A handler that ends gives back what it has by then.
+            raise
 
     # In the background
 
     async def _listen(self, bells: Any) -> None:
         async for _, payload in bells:
             if payload == b"cancel":
-                await self._renew_once()
+                await self._renew_safely()
             else:
                 self.is_hungry = True
                 self.wake.set()
@@ -600,38 +672,53 @@ class _Shift:
     async def _renew(self) -> None:
         """Renew at a third of the lease, as long as this loop turns; survives every error."""
         while True:
-            await asyncio.sleep(self.worker.lease / 3 * (0.9 + random.random() / 10))
-            try:
-                await self._renew_once()
-            except EngineError as error:
-                log.info("A renewal waits for the engine: %s", error)
-            except Exception:
-                log.exception("A renewal failed; the next goes on.")
+            own = [one.claimed.lease for one in self.running.values()]
+            shortest = min([self.worker.lease, *(lease for lease in own if lease)])
+            self.has_short_lease.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(shortest / 3 * (0.9 + random.random() / 10)):
+                    # A shorter lease came in: it cannot wait for the end of a longer sleep.
+                    await self.has_short_lease.wait()
+                    continue
+            await self._renew_safely()
+
+    async def _renew_safely(self) -> None:
+        try:
+            await self._renew_once()
+        except EngineError as error:
+            log.info("A renewal waits for the engine: %s", error)
+        except Exception:
+            log.exception("A renewal failed; the next goes on.")
 
     async def _renew_once(self) -> None:
         worker = self.worker
         begun = self._unreported()
         if begun:
-            for answer in await self.tasks.start_many(begun):
+            for (task_id, fence), answer in zip(
+                begun, await self.tasks.start_many(begun), strict=True
+            ):
                 if not answer.is_ok:
-                    self._lost(answer.id)
+                    self._lost(task_id, fence)
         claims = [(running.claimed.id, running.claimed.fence) for running in self.running.values()]
         await self._beat()
         answers = await self.tasks.renew_many(
             claims, lease=worker.lease, agent=worker.agent, instance=worker.instance
         )
-        for answer in answers:
+        for (task_id, fence), answer in zip(claims, answers, strict=True):
             if answer.status == "cancel":
-                self._cancel_requested(answer.id)
+                self._cancel_requested(task_id)
             elif not answer.is_ok:
-                self._lost(answer.id)
+                self._lost(task_id, fence)
 
     async def _beat(self) -> None:
+        """Say that this process lives, and hear whether its agent is to take no new work."""
         try:
-            await self.cb.agents.heartbeat(self.worker.agent, instance=self.worker.instance)
+            heard = await self.cb.agents.heartbeat(self.worker.agent, self.worker.instance)
         except AgentNotFound:
             await self._register()
-        except AgentDraining:
+            self.is_hungry = True
+            return
+        if heard.should_drain:
             self.stop()
 
     def _cancel_requested(self, task_id: str) -> None:
@@ -654,6 +741,8 @@ def load_worker(name: str) -> Worker:
         ConfigError: No such module or attribute, or it is no Worker.
     """
     module_name, _, attribute = name.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise ConfigError(f"{name!r} names no module. Give module:worker, as in handlers:worker.")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
@@ -662,7 +751,8 @@ def load_worker(name: str) -> Worker:
         if error.name != module_name.split(".", 1)[0] and error.name != module_name:
             raise
         raise ConfigError(
-            f"No module {module_name!r} here or on the path. Give module:worker, as in handlers:worker."
+            f"No module {module_name!r} here or on the path. Give module:worker, as in "
+            f"handlers:worker."
         ) from error
     found = [value for value in vars(module).values() if isinstance(value, Worker)]
     if attribute:
@@ -672,7 +762,9 @@ def load_worker(name: str) -> Worker:
     if not isinstance(worker, Worker):
         names = [key for key, value in vars(module).items() if isinstance(value, Worker)]
         there = f"It has: {', '.join(names)}." if names else "It has no Worker."
-        raise ConfigError(f"Module {module_name!r} has no Worker named {attribute or '(none given)'!r}. {there}")
+        raise ConfigError(
+            f"Module {module_name!r} has no Worker named {attribute or '(none given)'!r}. {there}"
+        )
     return worker
 
 
@@ -704,9 +796,9 @@ def _host_name() -> str:
     return name[:128] or "worker"
 
 
-def _whole(what: str, value: int, low: int, high: int) -> int:
+def _whole(what: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidArgument(f"{what} is {value!r}; it must be a whole number from {low} to {high:,}.")
+        raise InvalidArgument(
+            f"{what} is {value!r}; it must be a whole number from {low} to {high:,}."
+        )
     return value
-
-

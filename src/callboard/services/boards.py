@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
@@ -42,7 +42,7 @@ class Boards:
         return await self.get(name)
 
     async def pause(self, name: str, *, kinds: Iterable[str] = (), by: str = "") -> None:
-        """Let nothing more be claimed from the board, or only not these kinds; held work goes on."""
+        """Let nothing more be claimed, or nothing of these kinds; held work goes on."""
         await self._must_exist(name)
         paused = sorted({check_name("kind", kind) for kind in kinds})
         if not paused:
@@ -79,7 +79,7 @@ class Boards:
                 f"No board {name!r}. A board comes into being with its first task.", board=name
             )
 
-    async def _change(self, name: str, by: str, pairs: list[str]) -> None:
+    async def _change(self, name: str, by: str, pairs: Sequence[str]) -> None:
         reply = await self._functions.call("board_configure", check_name("board", name), by, *pairs)
         checked(reply, "ok", board=name)
 
@@ -87,7 +87,10 @@ class Boards:
 def _board(name: str, reply: list[Any]) -> Board:
     now_ms, flat, raw_settings = reply[1:4]
     numbers = {flat[i].decode(): int(float(flat[i + 1])) for i in range(0, len(flat), 2)}
-    raw = {raw_settings[i].decode(): raw_settings[i + 1].decode() for i in range(0, len(raw_settings), 2)}
+    raw = {
+        raw_settings[i].decode(): raw_settings[i + 1].decode()
+        for i in range(0, len(raw_settings), 2)
+    }
     is_paused = bool(numbers.pop("namespace_paused")) or raw.get("paused") == "1"
     numbers.pop("best_score")
     numbers["scheduled"] += numbers["retrying"]

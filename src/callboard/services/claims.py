@@ -201,7 +201,11 @@ class Holding:
         for batch in _batches(list(failures)):
             rows: list[Any] = []
             for item in batch:
-                delay = "" if item.delay is None else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
+                delay = (
+                    ""
+                    if item.delay is None
+                    else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
+                )
                 rows += (
                     item.id,
                     item.fence,
@@ -233,7 +237,9 @@ class Holding:
         known again by their fences, claims by the id.
         """
         if len(results) + len(begun) > tasks.BATCH_MAX:
-            raise TooLarge(f"At most {tasks.BATCH_MAX:,} results and starts in one call.", field="results")
+            raise TooLarge(
+                f"At most {tasks.BATCH_MAX:,} results and starts in one call.", field="results"
+            )
         rows = _completion_rows(results)
         for task_id, fence in begun:
             rows += (task_id, fence)
@@ -283,7 +289,9 @@ class Holding:
             LeaseLost: The task was given to someone else, or back. Stop work.
             TaskNotFound: No such task.
         """
-        answers = await self.renew_many([(task_id, fence)], lease=lease, agent=agent, instance=instance)
+        answers = await self.renew_many(
+            [(task_id, fence)], lease=lease, agent=agent, instance=instance
+        )
         return answers[0].check(board=self.board)
 
     async def renew_many(
@@ -294,7 +302,7 @@ class Holding:
         agent: str = "",
         instance: str = "",
     ) -> list[Answer]:
-        """Renew many claims; each answers ``ok``, ``cancel``, ``lease_lost`` or ``task_not_found``."""
+        """Renew many: each answers ``ok``, ``cancel``, ``lease_lost`` or ``task_not_found``."""
         lease_ms = tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX)
         answers: list[Answer] = []
         for batch in _batches(claims):
@@ -340,15 +348,21 @@ class Holding:
             check_name("agent", to),
             tasks.check_seconds("take_up", take_up, 0.1, 86_400),
         )
-        return Answer(task_id, checked(reply, "ok", "replayed", task=task_id, agent=to, board=self.board))
+        return Answer(
+            task_id, checked(reply, "ok", "replayed", task=task_id, agent=to, board=self.board)
+        )
 
     async def progress(self, task_id: str, *, fence: int, value: Any) -> Answer:
         """Keep the holder's progress (any JSON up to 64 KiB); the last one wins."""
-        return await self._keep(task_id, fence, "progress", codec.encode_json("progress", value, 65_536))
+        return await self._keep(
+            task_id, fence, "progress", codec.encode_json("progress", value, 65_536)
+        )
 
     async def partial(self, task_id: str, *, fence: int, value: Any) -> Answer:
         """Keep a partial result (any JSON up to 1 MiB), which the next attempt can read."""
-        return await self._keep(task_id, fence, "partial", codec.encode_json("partial result", value))
+        return await self._keep(
+            task_id, fence, "partial", codec.encode_json("partial result", value)
+        )
 
     async def split(
         self,
@@ -373,9 +387,13 @@ class Holding:
         """
         rows = [codec.row_of(child, parent=task_id) for child in children]
         if not 1 <= len(rows) <= tasks.BATCH_MAX:
-            raise InvalidArgument(f"A task splits into 1 to {tasks.BATCH_MAX:,} children.", field="children")
+            raise InvalidArgument(
+                f"A task splits into 1 to {tasks.BATCH_MAX:,} children.", field="children"
+            )
         if on_failure not in tasks.POLICY_FLAGS:
-            raise InvalidArgument(f"on_failure is {on_failure!r}; use run, fail or skip.", field="on_failure")
+            raise InvalidArgument(
+                f"on_failure is {on_failure!r}; use run, fail or skip.", field="on_failure"
+            )
         reply = await self._functions.call(
             "task_split",
             self.board,
@@ -394,9 +412,13 @@ class Holding:
         """End the claim with a question (any JSON up to 64 KiB): ``input_required``."""
         encoded = codec.encode_json("question", question, 65_536)
         reply = await self._functions.call("task_ask", self.board, "", task_id, fence, encoded)
-        return Answer(task_id, checked(reply, "ok", "replayed", "cancelled", task=task_id, board=self.board))
+        return Answer(
+            task_id, checked(reply, "ok", "replayed", "cancelled", task=task_id, board=self.board)
+        )
 
-    async def confirm_cancel(self, task_id: str, *, fence: int, reason: str = "requested") -> Answer:
+    async def confirm_cancel(
+        self, task_id: str, *, fence: int, reason: str = "requested"
+    ) -> Answer:
         """The holder stopped as it was asked to: the task ends cancelled. Raises LeaseLost."""
         reply = await self._functions.call("task_cancel", self.board, "", reason, 1, task_id, fence)
         return (await self._answers([task_id], reply))[0].check(board=self.board)
@@ -414,7 +436,9 @@ class Holding:
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
 
     async def _keep(self, task_id: str, fence: int, field: str, encoded: bytes) -> Answer:
-        reply = await self._functions.call("task_progress", self.board, "", task_id, fence, field, encoded)
+        reply = await self._functions.call(
+            "task_progress", self.board, "", task_id, fence, field, encoded
+        )
         return Answer(task_id, checked(reply, "ok", "cancel", task=task_id, board=self.board))
 
     async def _each(self, name: str, by: str, claims: Sequence[tuple[str, int]]) -> list[Answer]:
@@ -454,7 +478,9 @@ def _request(request_id: str | None) -> str:
 
 def _limit(limit: int) -> int:
     if not 1 <= limit <= tasks.BATCH_MAX:
-        raise InvalidArgument(f"limit is {limit}; it must be from 1 to {tasks.BATCH_MAX:,}.", field="limit")
+        raise InvalidArgument(
+            f"limit is {limit}; it must be from 1 to {tasks.BATCH_MAX:,}.", field="limit"
+        )
     return limit
 
 

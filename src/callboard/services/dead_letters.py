@@ -11,10 +11,11 @@ import msgspec
 from callboard.domain.task import Attempt, Task, at_ms
 from callboard.exceptions import IllegalState
 from callboard.services.base import Namespace
-from callboard.services.items import Answer
+from callboard.services.items import Answer, Answers
 from callboard.services.tasks import Tasks
 
 PAGE = 500
+Attempts = list[Attempt]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +71,13 @@ class DeadLetters:
         """How many there are."""
         return int(await self._namespace.connection.call("ZCARD", self._key))
 
-    async def get(self, task_id: str) -> tuple[Task, list[Attempt]]:
+    async def get(self, task_id: str) -> tuple[Task, Attempts]:
         """The task with its payload, and every attempt. Raises TaskNotFound, IllegalState."""
         task = await self._tasks.get(task_id)
         if await self._namespace.connection.call("ZSCORE", self._key, task_id) is None:
             raise IllegalState(
-                f"Task {task_id} is {task.status} and no dead letter. See callboard tasks show {task_id}.",
+                f"Task {task_id} is {task.status} and no dead letter. See callboard tasks show "
+                f"{task_id}.",
                 task=task_id,
                 status=task.status.value,
             )
@@ -83,15 +85,16 @@ class DeadLetters:
 
     async def requeue(self, task_id: str, *, payload: Any = ..., by: str = "") -> Answer:
         """Put one back with fresh budgets, its payload replaced where given, and revive what
-        failed for its sake. Raises TaskNotFound, IllegalState, UniqueConflict."""
+        failed for its sake. Raises TaskNotFound, IllegalState, UniqueConflict.
+        """
         await self.get(task_id)
         return await self._tasks.retry(task_id, payload=payload, by=by)
 
-    async def requeue_many(self, task_ids: Sequence[str], *, by: str = "") -> list[Answer]:
+    async def requeue_many(self, task_ids: Sequence[str], *, by: str = "") -> Answers:
         """Put many back; each answers for itself."""
         return await self._tasks.retry_many(task_ids, by=by)
 
-    async def purge(self, task_ids: Iterable[str], *, by: str = "") -> list[Answer]:
+    async def purge(self, task_ids: Iterable[str], *, by: str = "") -> Answers:
         """Remove these for good; each answers for itself."""
         return await self._tasks.purge(list(task_ids), by=by)
 

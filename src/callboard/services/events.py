@@ -64,7 +64,9 @@ class Events:
             InvalidArgument: *cursor* or *limit* is not valid.
         """
         if not 1 <= limit <= READ_MAX:
-            raise InvalidArgument(f"limit is {limit}; it must be from 1 to {READ_MAX:,}.", field="limit")
+            raise InvalidArgument(
+                f"limit is {limit}; it must be from 1 to {READ_MAX:,}.", field="limit"
+            )
         found: list[Event | Gap] = []
         incarnation, last = await self._position()
         first = await self._first(last)
@@ -149,5 +151,3 @@ def _event(incarnation: str, entry_id: bytes, fields: dict[bytes, Any]) -> Event
         by=fields[b"by"].decode(),
         facts=parse_facts(fields[b"facts"].decode()),
     )
-
-

@@ -33,7 +33,11 @@ class Answer(msgspec.Struct, frozen=True):
         return self
 
 
-REFUSALS = frozenset({"lease_lost", "task_not_found", "illegal_state", "unique_conflict", "finished"})
+Answers = list[Answer]
+
+REFUSALS = frozenset(
+    {"lease_lost", "task_not_found", "illegal_state", "unique_conflict", "finished"}
+)
 
 
 def answers_of(ids: Sequence[str], raw: bytes) -> list[Answer]:

@@ -18,7 +18,7 @@ from callboard.engine import codec
 from callboard.exceptions import InvalidArgument, TaskCancelled, TaskFailed, TaskNotFound
 from callboard.services.base import Namespace
 from callboard.services.claims import ANSWER_SECONDS, Holding
-from callboard.services.items import Answer, answers_of, checked
+from callboard.services.items import Answer, Answers, answers_of, checked
 
 IN_FLIGHT: Final = 2
 """Submits under way at once: the next is encoded while the engine works on the last."""
@@ -28,6 +28,11 @@ _LETTERS_OF: Final = {
     status: "".join(letter for letter, other in tasks.LETTERS.items() if other is status)
     for status in Status
 }
+
+
+Notes = list[Note]
+Attempts = list[tasks.Attempt]
+Nodes = list[GraphNode]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -92,7 +97,9 @@ class Tasks(Holding):
         handles = await self.submit_many([TaskSpec(kind=kind, payload=payload, **fields)])
         return handles[0]
 
-    async def submit_many(self, specs: Iterable[TaskSpec], *, created_by: str = "") -> list[TaskHandle]:
+    async def submit_many(
+        self, specs: Iterable[TaskSpec], *, created_by: str = ""
+    ) -> list[TaskHandle]:
         """Add tasks, in order of dependency; answers a handle each, in the order given.
 
         All or nothing up to 1,000 tasks and 8 MiB; more are sent in several calls of that
@@ -107,12 +114,12 @@ class Tasks(Holding):
         rows = (codec.row_of(spec) for spec in ordered)
         existed: dict[str, bool] = {}
         ids: list[str] = []
-        under_way: list[tuple[list[str], asyncio.Future[list[Any]]]] = []
+        under_way: list[tuple[list[str], asyncio.Task[list[Any]]]] = []
         try:
             for batch in _row_batches(rows):
                 batch_ids = [row[0] for row in batch]
                 ids += batch_ids
-                call = asyncio.ensure_future(self._submit(batch, created_by))
+                call = asyncio.create_task(self._submit(batch, created_by))
                 under_way.append((batch_ids, call))
                 await asyncio.sleep(0)
                 if len(under_way) == IN_FLIGHT:
@@ -131,7 +138,9 @@ class Tasks(Holding):
 
     async def _submit(self, batch: Sequence[codec.Row], created_by: str) -> list[Any]:
         values = [value for row in batch for value in row]
-        reply = await self._functions.call("task_submit", self.board, len(batch), created_by, *values)
+        reply = await self._functions.call(
+            "task_submit", self.board, len(batch), created_by, *values
+        )
         checked(reply, "ok", board=self.board)
         return reply
 
@@ -163,7 +172,9 @@ class Tasks(Holding):
         """Read many tasks, None where there is none, in order."""
         found: list[Task | None] = []
         for start in range(0, len(task_ids), tasks.BATCH_MAX):
-            ids = [check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]]
+            ids = [
+                check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]
+            ]
             reply = await self._functions.call("task_read", self.board, 1, len(ids), *ids)
             checked(reply, "ok", board=self.board)
             found += (
@@ -174,11 +185,15 @@ class Tasks(Holding):
 
     async def outcome(self, task_id: str) -> Status:
         """The task's status, also where only id and outcome are kept. Raises TaskNotFound."""
-        reply = await self._functions.call("task_read", self.board, 0, 1, check_name("task id", task_id))
+        reply = await self._functions.call(
+            "task_read", self.board, 0, 1, check_name("task id", task_id)
+        )
         checked(reply, "ok", board=self.board)
         raw: bytes = reply[2]
         if not raw:
-            raise TaskNotFound(f"No task {task_id!r} on board {self.board!r}.", task=task_id, board=self.board)
+            raise TaskNotFound(
+                f"No task {task_id!r} on board {self.board!r}.", task=task_id, board=self.board
+            )
         return tasks.LETTERS[chr(raw[0])]
 
     async def list(
@@ -200,7 +215,9 @@ class Tasks(Holding):
         found: dict[str, TaskSummary] = {}
         at = cursor or "0"
         while len(found) < limit:
-            reply = await self._functions.call("task_list", self.board, letters, kind or "", at, limit)
+            reply = await self._functions.call(
+                "task_list", self.board, letters, kind or "", at, limit
+            )
             checked(reply, "ok", board=self.board)
             at = reply[1].decode()
             for i in range(2, len(reply), 2):
@@ -211,7 +228,10 @@ class Tasks(Holding):
         return Page(tuple(found.values()), None if at == "0" else at)
 
     async def iterate(
-        self, *, status: Status | str | Iterable[Status | str] | None = None, kind: str | None = None
+        self,
+        *,
+        status: Status | str | Iterable[Status | str] | None = None,
+        kind: str | None = None,
     ) -> AsyncIterator[TaskSummary]:
         """All tasks with this status and kind, page by page; each at most once."""
         cursor: str | None = None
@@ -240,7 +260,9 @@ class Tasks(Holding):
         if task.status is Status.FAILED:
             message = (task.error or {}).get("message", "no message was kept")
             raise TaskFailed(f"Task {task_id} failed: {message}", task=task_id, error=task.error)
-        raise TaskCancelled(f"Task {task_id} was cancelled: {task.reason or 'no reason given'}.", task=task_id)
+        raise TaskCancelled(
+            f"Task {task_id} was cancelled: {task.reason or 'no reason given'}.", task=task_id
+        )
 
     async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
         """Wait until the task has ended, however it ended, and read it."""
@@ -260,7 +282,7 @@ class Tasks(Holding):
 
     async def cancel_many(
         self, task_ids: Sequence[str], *, reason: str = "requested", by: str = ""
-    ) -> list[Answer]:
+    ) -> Answers:
         """Cancel many tasks; each answers for itself."""
         rows = [value for name in task_ids for value in (check_name("task id", name), "")]
         return await self._steer("task_cancel", task_ids, rows, 2, by, reason[:1_000])
@@ -282,9 +304,11 @@ class Tasks(Holding):
         rows = [check_name("task id", task_id), body, large]
         return (await self._steer("task_retry", [task_id], rows, 3, by))[0].check(board=self.board)
 
-    async def retry_many(self, task_ids: Sequence[str], *, by: str = "") -> list[Answer]:
+    async def retry_many(self, task_ids: Sequence[str], *, by: str = "") -> Answers:
         """Put many back; each answers for itself."""
-        rows: list[Any] = [value for name in task_ids for value in (check_name("task id", name), b"", b"")]
+        rows: list[Any] = [
+            value for name in task_ids for value in (check_name("task id", name), b"", b"")
+        ]
         return await self._steer("task_retry", task_ids, rows, 3, by)
 
     async def reprioritise(self, task_id: str, priority: int | str, *, by: str = "") -> Answer:
@@ -294,11 +318,13 @@ class Tasks(Holding):
         checked(reply, "ok", board=self.board)
         return answers_of([task_id], reply[1])[0].check(board=self.board)
 
-    async def purge(self, task_ids: Sequence[str], *, by: str = "") -> list[Answer]:
+    async def purge(self, task_ids: Sequence[str], *, by: str = "") -> Answers:
         """Remove finished tasks; their ids and outcomes are kept for a week."""
-        answers: list[Answer] = []
+        answers: Answers = []
         for start in range(0, len(task_ids), tasks.BATCH_MAX):
-            ids = [check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]]
+            ids = [
+                check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]
+            ]
             reply = await self._functions.call("task_purge", self.board, by, len(ids), *ids)
             checked(reply, "ok", board=self.board)
             answers += answers_of(ids, reply[1])
@@ -315,17 +341,20 @@ class Tasks(Holding):
         )
         checked(reply, "ok", "replayed", task=task_id, board=self.board)
 
-    async def notes(self, task_id: str) -> list[Note]:
+    async def notes(self, task_id: str) -> Notes:
         """The task's notes, oldest first."""
         raws = await self._namespace.connection.call(
             "LRANGE", self._namespace.keys.notes(self.board, check_name("task id", task_id)), 0, -1
         )
         return [_note(json.loads(raw)) for raw in raws]
 
-    async def attempts(self, task_id: str) -> list[tasks.Attempt]:
+    async def attempts(self, task_id: str) -> Attempts:
         """The attempts that did not succeed, oldest first; the last 100 are kept."""
         raws = await self._namespace.connection.call(
-            "LRANGE", self._namespace.keys.attempts(self.board, check_name("task id", task_id)), 0, -1
+            "LRANGE",
+            self._namespace.keys.attempts(self.board, check_name("task id", task_id)),
+            0,
+            -1,
         )
         return [_attempt(json.loads(raw)) for raw in raws]
 
@@ -338,7 +367,12 @@ class Tasks(Holding):
         """
         encoded = codec.encode_json("answer", value, 65_536)
         reply = await self._functions.call(
-            "task_answer", self.board, by, check_name("task id", task_id), encoded, round(ANSWER_SECONDS * 1000)
+            "task_answer",
+            self.board,
+            by,
+            check_name("task id", task_id),
+            encoded,
+            round(ANSWER_SECONDS * 1000),
         )
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
 
@@ -354,20 +388,21 @@ class Tasks(Holding):
         Raises:
             InvalidArgument: The board holds more.
         """
-        nodes: list[GraphNode] = []
+        nodes: Nodes = []
         ids = [summary.id async for summary in self.iterate()]
         if len(ids) > GRAPH_MAX:
-            raise InvalidArgument(f"Board {self.board!r} has {len(ids):,} tasks; a graph has at most {GRAPH_MAX:,}.")
+            raise InvalidArgument(
+                f"Board {self.board!r} has {len(ids):,} tasks; a graph has at most {GRAPH_MAX:,}."
+            )
         for start in range(0, len(ids), tasks.BATCH_MAX):
-            for task in await self.get_many(ids[start : start + tasks.BATCH_MAX]):
-                if task is not None:
-                    nodes.append(_node(task))
+            found = await self.get_many(ids[start : start + tasks.BATCH_MAX])
+            nodes += (_node(task) for task in found if task is not None)
         return TaskGraph(nodes)
 
     async def _steer(
         self, name: str, task_ids: Sequence[str], rows: Sequence[Any], width: int, *before: Any
-    ) -> list[Answer]:
-        answers: list[Answer] = []
+    ) -> Answers:
+        answers: Answers = []
         for start in range(0, len(task_ids), tasks.BATCH_MAX):
             ids = task_ids[start : start + tasks.BATCH_MAX]
             values = rows[start * width : (start + len(ids)) * width]
@@ -429,8 +464,9 @@ def _note(data: dict[str, Any]) -> Note:
 
 
 def _attempt(data: dict[str, Any]) -> tasks.Attempt:
-    times = {name: tasks.at_ms(data.pop(name)) for name in ("claimed_at", "ended_at")}
-    return tasks.Attempt(**data, **times)
+    for name in ("claimed_at", "ended_at"):
+        data[name] = tasks.at_ms(data[name])
+    return tasks.Attempt(**data)
 
 
 def _node(task: Task) -> GraphNode:
@@ -443,4 +479,3 @@ def _node(task: Task) -> GraphNode:
         title=task.title,
         on_dependency_failure=task.on_dependency_failure,
     )
-

@@ -11,7 +11,7 @@
 -- ITEMS   ok | drain | agent_not_found | instance_unknown
 -- EVENTS  agent:status
 -- FLAGS   allow-oom
--- include roster
+-- include depart
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end
@@ -36,10 +36,11 @@ for i = 1, count do
   elseif name ~= '' and (not instance or instance.mark ~= '') then
     answers[i] = 'instance_unknown'
   else
-    if name == '' and roster.live == 0 then
+    local is_back = name == '' and roster.live == 0
+    if is_back then
       instance = {
         run = roster.max_concurrent, ahead = 0, since = t.ms, interval = roster.interval, pid = '',
-        mark = '', host = '',
+        mark = '', host = '', is_changed = true,
       }
       roster.instances[''], roster.live = instance, 1
       fact(t, 'agent:status', '', id, roster.declared, id, 0, 'returned')
@@ -48,7 +49,6 @@ for i = 1, count do
       instance.beat, roster.beat = t.ms, t.ms
       zput(t, heartbeats_key(t.prefix), id .. '/' .. name, t.ms)
     end
-    local is_back = roster.gone
     merge_load(t, roster, ARGV[at + 2])
     if is_back then
       settle_agent(t, roster)

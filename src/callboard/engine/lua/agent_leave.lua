@@ -8,7 +8,7 @@
 -- RETURNS ok more given | instance_unknown | agent_not_found | no_namespace | newer_format
 -- EVENTS  agent:status, task:released, task:cancelled, task:ready, task:assigned
 -- FLAGS   allow-oom
--- include roster
+-- include depart
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end

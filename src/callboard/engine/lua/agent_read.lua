@@ -19,19 +19,20 @@ local ids, found = { agent_id }, {}
 if agent_id == '' then
   ids = limit > 0 and call('ZRANGE', agents_known_key(t.prefix), 0, SEEN - 1) or {}
 end
+local function wanted(profile, its_status, its_tags)
+  if status ~= '' and status ~= its_status then return false end
+  if lane ~= ';;;;' and not fits(profile, lane) then return false end
+  local missing = {}
+  lacks(tags, its_tags, 'tag', missing)
+  return #missing == 0
+end
 for i = 1, #ids do
-  local key = agent_key(t.prefix, ids[i])
   -- Somebody else's value under our name is passed over in a list.
-  local h = (agent_id ~= '' or call('TYPE', key).ok == 'hash')
-    and call('HMGET', key, 'profile', 'status', 'tag_list') or {}
-  if h[1] and (status == '' or h[2] == status) and (lane == ';;;;' or fits(h[1], lane)) then
-    local missing = {}
-    lacks(tags, h[3] or '', 'tag', missing)
-    local roster = #missing == 0 and read_roster(t, ids[i])
-    local health = roster and health_of(t, roster)
-    if roster and health >= min_health then
-      found[#found + 1] = { roster = roster, health = health, order = i }
-    end
+  local is_hash = agent_id ~= '' or call('TYPE', agent_key(t.prefix, ids[i])).ok == 'hash'
+  local roster = is_hash and read_roster(t, ids[i], wanted)
+  local health = roster and health_of(t, roster)
+  if roster and health >= min_health then
+    found[#found + 1] = { roster = roster, health = health, order = i }
   end
 end
 if agent_id ~= '' and #found == 0 then return { 'agent_not_found' } end

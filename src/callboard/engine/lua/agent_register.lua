@@ -9,7 +9,7 @@
 -- ARGV    agent_id:str, profile:str, given:str, max_concurrent:int, interval_ms:int, instance:str, slots:int, prefetch:int, pid:str, host:str, fields:rows
 -- RETURNS ok now_ms revision outcome status | too_many_instances limit | no_namespace | newer_format
 -- EVENTS  agent:registered, agent:conflict, task:lease_lost, task:released
--- include roster
+-- include depart
 
 local INSTANCES_MOST = 1000
 local t, refusal = open(format_key, now)
@@ -18,14 +18,15 @@ local roster = read_roster(t, agent_id)
 local outcome = roster and 'updated' or 'created'
 roster = roster or {
   id = agent_id, key = agent_key(t.prefix, agent_id), profile = profile, declared = 'active',
-  load = '{}', lapsed = 0, revision = 0, instances = {}, live = 0, beat = 0, left = 200, gone_since = 0,
+  load = '{}', lapsed = 0, revision = 0, instances = {}, live = 0, beat = 0,
+  left = ROSTER.given_most, gone_since = 0,
 }
-local others, instance_count = 0, 0
+local others, count = 0, 0
 for name, other in pairs(roster.instances) do
-  instance_count = instance_count + 1
+  count = count + 1
   if name ~= instance and other.mark == '' then others = others + 1 end
 end
-if not roster.instances[instance] and instance_count >= INSTANCES_MOST then
+if not roster.instances[instance] and count >= INSTANCES_MOST then
   return { 'too_many_instances', INSTANCES_MOST }
 end
 touch('XLEN', events_key(t.prefix))
@@ -60,16 +61,13 @@ if outcome == 'created' then
   zput(t, agents_known_key(t.prefix), agent_id, t.ms)
 end
 -- Named instances carry the heartbeat and the capacity of an agent that has any.
-local mine = instance ~= '' or roster.live == 0 or roster.instances['']
-if instance ~= '' and roster.instances[''] and roster.instances[''].mark == '' then
-  end_instance(t, roster, '', 'r')
-end
-if mine then
+if instance ~= '' and roster.instances[''] then end_instance(t, roster, '', 'r') end
+if instance ~= '' or others == 0 then
   local before = roster.instances[instance]
   if not before or before.mark ~= '' then roster.live = roster.live + 1 end
   roster.instances[instance] = {
     run = slots, ahead = prefetch, since = t.ms, interval = interval_ms, pid = pid, mark = '',
-    host = host, beat = t.ms,
+    host = host, beat = t.ms, is_changed = true,
   }
   roster.beat = t.ms
   zput(t, heartbeats_key(t.prefix), member, t.ms)

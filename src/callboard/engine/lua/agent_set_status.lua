@@ -7,7 +7,7 @@
 -- RETURNS ok now_ms more previous | agent_not_found | no_namespace | newer_format
 -- EVENTS  agent:status, task:ready, task:assigned
 -- FLAGS   allow-oom
--- include roster
+-- include depart
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end

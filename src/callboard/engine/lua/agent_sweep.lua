@@ -10,7 +10,7 @@
 -- RETURNS ok more instances_lost agents_lost | no_namespace | newer_format
 -- EVENTS  agent:instance_lost, agent:lost, agent:deregistered, task:lease_lost, task:released, task:failed, task:cancelled, task:ready, task:assigned
 -- FLAGS   allow-oom
--- include roster
+-- include depart
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end
@@ -22,7 +22,7 @@ touch('ZCARD', heartbeats_key(t.prefix))
 
 -- writes
 t.by = 'janitor'
-local left, instances_lost, agents_lost, is_more = GIVEN_MOST, 0, 0, #due == limit
+local left, instances_lost, agents_lost, is_more = ROSTER.given_most, 0, 0, #due == limit
 for i = 1, #due do
   local id = due[i]
   -- Somebody else's value under our name must not stop the sweep of the others.
@@ -32,7 +32,7 @@ for i = 1, #due do
     zput(t, agents_due_key(t.prefix), id, false)
     zput(t, agents_known_key(t.prefix), id, false)
     call('SREM', agents_active_key(t.prefix), id)
-  elseif left > 0 then
+  elseif left > 0 then -- the others stay due
     roster.left = left
     for name, instance in pairs(roster.instances) do
       if instance.mark == '' and silence(t, instance) >= 1 then
@@ -46,7 +46,7 @@ for i = 1, #due do
     if not roster.gone and roster.live == 0 then agents_lost = agents_lost + 1 end
     settle_agent(t, roster, 'lost')
     local is_over_with = roster.gone == 'deregistered'
-      or roster.gone and t.ms >= roster.gone_since + GONE_KEPT_MS
+      or roster.gone and t.ms >= roster.gone_since + ROSTER.gone_kept_ms
     if is_over_with and not roster.unfinished then forget_agent(t, roster) end
     left = roster.left
   end

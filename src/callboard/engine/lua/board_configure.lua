@@ -18,8 +18,7 @@ for i = pairs_at, #ARGV - 1, 2 do
     return { 'step_fixed', b.step }
   end
 end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', boards_key(t.prefix))
+touch_board(b)
 
 -- writes
 t.by = by

@@ -2,7 +2,7 @@
 --
 -- KEYS    format
 -- ARGV    pairs:rows
--- RETURNS ok
+-- RETURNS ok | no_namespace | newer_format
 -- EVENTS  board:changed
 -- include open
 

@@ -5,7 +5,7 @@
 --
 -- KEYS    format
 -- ARGV    interval_ms:int, continuous:int
--- RETURNS due boards | not_due
+-- RETURNS due boards | not_due | no_namespace | newer_format
 -- EVENTS  none
 -- FLAGS   allow-oom
 -- include open

@@ -13,8 +13,7 @@ local b = board(t, board_name)
 local r = load_record(b, id)
 if not r then return { 'task_not_found' } end
 if r[STATUS] ~= 'q' then return { 'illegal_state', WORDS[r[STATUS]] } end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.reserved)
+touch_board(b)
 local last = agent_of(r)
 
 -- writes

@@ -14,8 +14,7 @@ local r = load_record(b, id)
 local no = stale(r, fence)
 if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'q' then return { 'replayed' } end
 if no then return { no } end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.input)
+touch_board(b)
 touch('HLEN', b.keys.extra .. id)
 
 -- writes

@@ -13,8 +13,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.cancelled)
+touch_board(b)
 
 -- writes
 t.by = by

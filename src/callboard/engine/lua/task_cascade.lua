@@ -11,17 +11,17 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local key = cascades_key(t.prefix)
 local queued = call('LRANGE', key, 0, limit - 1)
-touch('XLEN', events_key(t.prefix))
-
--- writes
-t.by = 'janitor'
 if #queued == 0 then return { 'ok', '' } end
-call('LTRIM', key, #queued, -1)
 t.cascade = {}
 for i = 1, #queued do
   local name, id, from = match(queued[i], '^([^:]*):([^:]*):(%d+)$')
   t.cascade[i] = { b = board(t, name), id = id, from = tonumber(from) }
 end
+for _, b in pairs(t.boards) do touch_board(b) end
+
+-- writes
+t.by = 'janitor'
+call('LTRIM', key, #queued, -1)
 cascade(t)
 finish(t)
 return { 'ok', call('LLEN', key) > 0 and 'more' or '' }

@@ -6,7 +6,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, request:str, limit:int, started:int, wait_ms:int, lease_ms:int
--- RETURNS ok tasks | empty | replayed lost tasks | agent_full | agent_not_found | agent_draining status | paused | no_namespace | newer_format
+-- RETURNS ok tasks | empty | replayed lost tasks | agent_full | agent_not_found | instance_unknown | agent_draining status | paused | no_namespace | newer_format
 -- EVENTS  task:claimed, task:lease_lost, task:retry_scheduled, task:ready, task:assigned, task:failed, task:cancelled, workstealing:request
 -- FLAGS   allow-oom
 -- include claim
@@ -14,14 +14,11 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-refusal = claim_refusal(t, b, agent_id)
-if refusal then return refusal end
 local again = repeat_claim(t, request)
 if again then return again end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.heads)
-touch('HLEN', b.keys.tasks)
-touch('ZCARD', heartbeats_key(t.prefix))
+refusal = claim_refusal(t, b, agent_id)
+if refusal then return refusal end
+touch_board(b)
 
 -- writes
 t.by = instance == '' and agent_id or agent_id .. '/' .. instance

@@ -13,9 +13,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('HLEN', b.keys.results)
-touch('ZCARD', b.keys.done)
+touch_board(b)
 
 -- writes
 t.by = instance

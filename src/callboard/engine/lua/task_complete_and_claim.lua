@@ -14,16 +14,13 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-local no = claim_refusal(t, b, agent_id)
-local again = not no and repeat_claim(t, request)
-touch('XLEN', events_key(t.prefix))
-touch('HLEN', b.keys.results)
-touch('ZCARD', b.keys.done)
-touch('HLEN', b.keys.tasks)
-touch('ZCARD', heartbeats_key(t.prefix))
+local again = repeat_claim(t, request)
+local no = not again and claim_refusal(t, b, agent_id)
+touch_board(b)
 
 -- writes
 t.by = agent_id .. '/' .. instance
+if limit == 0 then beat(t, agent_id, instance) end
 local answers = complete(b, ARGV, rows_at, completed)
 local begun_answers, begun_at = {}, rows_at + completed * 3
 for i = 1, begun do

@@ -15,10 +15,7 @@ local ROW_VALUES = 6
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.retry)
-touch('ZCARD', b.keys.dead)
-touch('ZCARD', b.keys.failed)
+touch_board(b)
 
 -- writes
 t.by = instance
@@ -28,7 +25,7 @@ for i = 1, count do
   local id, fence = ARGV[at], ARGV[at + 1]
   local r = load_record(b, id)
   local no = stale(r, fence)
-  if no == 'lease_lost' and r[FENCE] == fence and (r[STATUS] == 's' or r[STATUS] == 'f') then
+  if no == 'lease_lost' and r[FENCE] == fence and string.find('sfx', r[STATUS], 1, true) then
     answers[i] = 'replayed'
   elseif no then
     answers[i] = no

@@ -24,8 +24,7 @@ if not takes_work(agent) then return { 'agent_draining', agent.status } end
 if not serves(agent, r[LANE]) then
   return { 'does_not_fit', concat(missing_for(agent.profile, r[LANE]), ', ') }
 end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.reserved)
+touch_board(b)
 
 -- writes
 t.by = instance

@@ -11,9 +11,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('HLEN', b.keys.outcomes)
-touch('ZCARD', b.keys.outcome_times)
+touch_board(b)
 
 -- writes
 t.by = by

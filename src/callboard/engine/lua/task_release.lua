@@ -13,8 +13,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.scheduled)
+touch_board(b)
 
 -- writes
 t.by = instance
@@ -24,7 +23,7 @@ for i = 1, count do
   local id, fence, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local r = load_record(b, id)
   local no = stale(r, fence)
-  if no == 'lease_lost' and r[FENCE] == fence and (r[STATUS] == 'p' or r[STATUS] == 's') then
+  if no == 'lease_lost' and r[FENCE] == fence and string.find('psax', r[STATUS], 1, true) then
     answers[i] = 'replayed'
   elseif no then
     answers[i] = no

@@ -12,7 +12,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
+touch_board(b)
 
 -- writes
 t.by = by
@@ -29,7 +29,7 @@ for i = 1, count do
     r[PRIORITY] = priority
     if r[STATUS] == 'p' then
       local key = b.keys.lane .. r[LANE]
-      zput(t, key, id, int(tonumber(call('ZSCORE', key, id)) + moved))
+      zput(t, key, id, int(tonumber(t.sets[key] and t.sets[key][id] or call('ZSCORE', key, id)) + moved))
       b.lanes[r[LANE]] = true
     elseif r[SCORE] ~= '' then
       r[SCORE] = int(tonumber(r[SCORE]) + moved)

@@ -13,9 +13,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
-touch('HLEN', b.keys.tasks)
-touch('HLEN', b.keys.unique)
+touch_board(b)
 
 -- writes
 t.by = by
@@ -30,7 +28,7 @@ for i = 1, count do
     answers[i] = 'task_not_found'
   elseif r[STATUS] ~= 'f' and r[STATUS] ~= 'x' then
     answers[i] = 'illegal_state'
-  elseif key and (call('HGET', b.keys.unique, key) or id) ~= id then
+  elseif key and (holder_of_key(b, key) or id) ~= id then
     answers[i] = 'unique_conflict'
   else
     leave(b, id, r)
@@ -44,7 +42,6 @@ for i = 1, count do
         call('DEL', b.keys.payload .. id)
         unflag(r, 'L')
       end
-      fact(t, 'task:edited', b.name, id, 'pending', '', r[FENCE])
     end
     local extra = b.keys.extra .. id
     for _, field in ipairs({ 'cause', 'error', 'reason' }) do hput(t, extra, field, false) end
@@ -54,7 +51,7 @@ for i = 1, count do
     unflag(r, 'Z')
     r[FAILURES], r[CRASHES], r[CRASHED], r[HOLDER], r[SCORE] = '0', '0', '', '', ''
     r[SINCE] = tostring(t.ms)
-    local needs = has(r, 'N') and call('SCARD', b.keys.needs .. id) or 0
+    local needs = has(r, 'N') and needs_again(b, id) or 0
     fact(t, 'task:revived', b.name, id, needs > 0 and 'blocked' or 'pending', '', r[FENCE])
     if needs > 0 then
       r[STATUS] = 'b'
@@ -65,6 +62,7 @@ for i = 1, count do
       answers[i] = 'ok'
     end
     save(b, id)
+    if body ~= '' then fact(t, 'task:edited', b.name, id, WORDS[r[STATUS]], r[HOLDER], r[FENCE]) end
     if has(r, 'D') then t.cascade[#t.cascade + 1] = { b = b, id = id, from = 0 } end
   end
 end

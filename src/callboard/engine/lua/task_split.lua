@@ -16,16 +16,10 @@ local r = load_record(b, id)
 local no = stale(r, fence)
 if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'b' then return { 'replayed' } end
 if no then return { no } end
-local rows, fresh, impossible = submit_check(b, ARGV, tasks_at, count)
+local parent = { id = id, deps = {}, options = {}, is_referred = has(r, 'D') }
+local rows, fresh, impossible = submit_check(b, ARGV, tasks_at, count, parent)
 if impossible then return impossible end
-for i = 1, count do
-  if rows[i].id == id then return { 'dependency_cycle', id .. ',' .. id } end
-  for j = 1, rows[i].deps and #rows[i].deps or 0 do
-    if rows[i].deps[j] == id then return { 'dependency_cycle', id .. ',' .. rows[i].id .. ',' .. id } end
-  end
-end
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.blocked)
+touch_board(b)
 touch('SCARD', b.keys.needs .. id)
 
 -- writes
@@ -35,8 +29,6 @@ leave(b, id, r)
 unflag(r, 'S')
 unflag(r, 'G')
 if policy ~= '' then flag(r, policy) end
-local parent = { id = id, deps = {}, options = {} }
-for i = 1, count do parent.deps[i] = rows[i].id end
 local is_blocked, failed = link(b, parent, r)
 r[SINCE] = tostring(t.ms)
 local earlier = recall(b, id, 'children')

@@ -13,9 +13,7 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 t.by = by
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.scheduled)
-touch('ZCARD', b.keys.blocked)
+touch_board(b)
 local rows, fresh, no = submit_check(b, ARGV, tasks_at, count)
 if no then return no end
 

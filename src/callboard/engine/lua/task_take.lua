@@ -2,7 +2,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, id:str, lease_ms:int
--- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | agent_not_found | agent_draining status | paused | no_namespace | newer_format
+-- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | agent_not_found | instance_unknown | agent_draining status | paused | no_namespace | newer_format
 -- EVENTS  task:claimed
 -- FLAGS   allow-oom
 -- include claim
@@ -35,11 +35,10 @@ if not serves(agent, r[LANE]) then
 end
 if agent.held >= agent.limit then return { 'agent_full' } end
 local score = r[SCORE] ~= '' and r[SCORE] or call('ZSCORE', b.keys.lane .. r[LANE], id)
-touch('XLEN', events_key(t.prefix))
-touch('ZCARD', b.keys.leases)
-touch('ZCARD', heartbeats_key(t.prefix))
-local taken = { { id = id, r = r, score = score } }
-load_bodies(b, taken)
+touch_board(b)
+local taken = nothing_taken()
+take(taken, id, score, status == 'p' and r[LANE])
+load_taken(b, taken)
 
 -- writes
 t.by = instance == '' and agent_id or agent_id .. '/' .. instance

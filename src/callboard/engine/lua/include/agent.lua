@@ -13,12 +13,14 @@ local function load_agent(t, id)
     t.agents[id] = false
     return nil
   end
+  local held, reserved = held_key(t.prefix, id), reserved_key(t.prefix, id)
+  -- What this call moved already counts: else it would see an agent as full that is not.
+  if t.sets[held] or t.sets[reserved] then write_sets(t) end
   agent = {
     id = id, profile = h[1], status = h[6] or h[2], limit = tonumber(h[3]) or 100,
     health = tonumber(h[4]) or 1, ready = tonumber(h[5]) or tonumber(h[3]) or 100,
     lapsed = tonumber(h[7]) or 0,
-    held = call('ZCARD', held_key(t.prefix, id)),
-    reserved = call('ZCARD', reserved_key(t.prefix, id)),
+    held = call('ZCARD', held), reserved = call('ZCARD', reserved),
   }
   t.agents[id] = agent
   return agent

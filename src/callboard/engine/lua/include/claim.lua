@@ -10,6 +10,7 @@ local STEAL_VICTIMS, STEAL_MOST, STEAL_SEEN = 3, 100, 300
 local function claim_refusal(t, b, agent_id)
   local agent = load_agent(t, agent_id)
   if not agent then return { 'agent_not_found' } end
+  if agent.status == 'lost' or agent.status == 'left' then return { 'instance_unknown' } end
   if not takes_work(agent) then return { 'agent_draining', agent.status } end
   if b.paused then return { 'paused' } end
   return nil
@@ -17,12 +18,21 @@ end
 
 -- Housekeeping that a claim does for its board, a bounded piece at a time.
 local function sweep_for_claim(b)
-  local done = expire_leases(b, CLAIM_SWEEPS) + promote(b, CLAIM_PROMOTES)
-  done = done + expire_deadlines(b, CLAIM_PROMOTES)
+  local done = expire_deadlines(b, CLAIM_PROMOTES)
+  done = done + expire_leases(b, CLAIM_SWEEPS) + promote(b, CLAIM_PROMOTES)
   if done > 0 then
     cascade(b.t)
     settle(b.t)
   end
+end
+
+-- What a claim has chosen so far: ids and scores in order, and the lane each stands in
+-- (false for a reservation).
+local function nothing_taken() return { ids = {}, scores = {}, lanes = {} } end
+
+local function take(taken, id, score, lane)
+  local n = #taken.ids + 1
+  taken.ids[n], taken.scores[n], taken.lanes[n] = id, score, lane
 end
 
 -- The agent's own reservations on this board.
@@ -31,12 +41,12 @@ local function take_reserved(b, agent, want, taken)
   local prefix = b.name .. ':'
   local rows = call('ZRANGE', reserved_key(b.t.prefix, agent.id), 0, want + 99)
   for i = 1, #rows do
-    if #taken >= want then return end
+    if #taken.ids >= want then return end
     if string.sub(rows[i], 1, #prefix) == prefix then
       local id = string.sub(rows[i], #prefix + 1)
       local r = load_record(b, id)
       if r and r[STATUS] == 'a' and r[HOLDER] == agent.id and not kind_paused(b, r[LANE]) then
-        taken[#taken + 1] = { id = id, r = r, score = r[SCORE] }
+        take(taken, id, r[SCORE], false)
       end
     end
   end
@@ -71,23 +81,22 @@ end
 local function take_lanes(b, agent, want, taken)
   local heads = fitting_heads(b, agent, want)
   local positions, at = {}, 1
-  while at <= #heads and #taken < want do -- bounded by want
+  while at <= #heads and #taken.ids < want do -- bounded by want
     local lane, next_head = heads[at].lane, heads[at + 1]
     local from = positions[lane] or 0
-    local most = want - #taken + 1
+    local most = want - #taken.ids + 1
     if next_head and most > 4 and (from > 0 or #heads > 4) then most = 4 end
     local rows = call('ZRANGE', b.keys.lane .. lane, from, from + most - 1, 'WITHSCORES')
     local i = 1
-    while i < #rows and #taken < want do -- bounded by rows
-      local score = tonumber(rows[i + 1])
-      if next_head and score > next_head.score then break end
-      taken[#taken + 1] = { id = rows[i], score = rows[i + 1], lane = lane }
+    while i < #rows and #taken.ids < want do -- bounded by rows
+      if next_head and tonumber(rows[i + 1]) > next_head.score then break end
+      take(taken, rows[i], rows[i + 1], lane)
       i = i + 2
     end
     from = from + (i - 1) / 2
     positions[lane] = from
     at = at + 1
-    if #taken < want then
+    if #taken.ids < want then
       if i < #rows then
         reinsert(heads, at, lane, tonumber(rows[i + 1]))
       elseif #rows == most * 2 then
@@ -121,9 +130,8 @@ local function steal(b, agent, want, taken)
   for v = 1, math.min(#victims, STEAL_VICTIMS) do
     local victim, count = victims[v], 0
     for i = #victim, #victim - floor(#victim / 2) + 1, -1 do
-      if #taken >= most then break end
-      local r = b.records[victim[i]]
-      taken[#taken + 1] = { id = victim[i], r = r, score = r[SCORE] }
+      if #taken.ids >= most then break end
+      take(taken, victim[i], b.records[victim[i]][SCORE], false)
       count = count + 1
     end
     if count > 0 then
@@ -132,56 +140,84 @@ local function steal(b, agent, want, taken)
   end
 end
 
--- The bodies, and the large payloads kept beside them; cut where the reply grows too big.
-local function load_bodies(b, taken)
-  local ids = {}
-  for i = 1, #taken do ids[i] = taken[i].id end
-  local bodies, bytes = call('HMGET', b.keys.tasks, unpack_values(ids)), 0
-  for i = 1, #taken do
-    local item = taken[i]
-    item.body, item.payload = bodies[i] or '', ''
-    if has(item.r, 'L') then item.payload = call('GET', b.keys.payload .. item.id) or '' end
-    bytes = bytes + #item.body + #item.payload
+-- Records, bodies, and the large payloads kept beside them; cut where the reply would grow
+-- too big.
+local function load_taken(b, taken)
+  local ids, bytes = taken.ids, 0
+  taken.raws = call('HMGET', b.keys.state, unpack_values(ids))
+  taken.bodies, taken.payloads = call('HMGET', b.keys.tasks, unpack_values(ids)), {}
+  for i = 1, #ids do
+    local body = taken.bodies[i] or ''
+    local payload = ''
+    if string.find(taken.raws[i], '|%a*L%a*|') and has(load_record(b, ids[i]), 'L') then
+      payload = call('GET', b.keys.payload .. ids[i]) or ''
+    end
+    taken.bodies[i], taken.payloads[i] = body, payload
+    bytes = bytes + #body + #payload
     if bytes > REPLY_BYTES and i > 1 then
-      for j = i, #taken do taken[j] = nil end
+      for j = #ids, i, -1 do ids[j] = nil end
       break
     end
   end
 end
 
--- Five values a task: id, deadline, record, body, payload.
-local function append_grant(reply, id, deadline, r, body, payload)
-  local n = #reply
-  reply[n + 1], reply[n + 2] = id, deadline
-  reply[n + 3], reply[n + 4], reply[n + 5] = concat(r, '|', 1, 16), body, payload
-end
+-- A record that waits in its lane with nothing special about it: attempt and tail. Most
+-- are, and are then rewritten as text; the others take the general way.
+local PLAIN_PENDING = '^p|(%d+)|%d+|||%d*|(||[^|]*|%-?%d+|0|0||||%d*)$'
 
 -- Grants tasks that nobody holds: a fence, a lease, a place among the agent's tasks.
--- The first `started` of them begin at once; the others were claimed ahead.
+-- The first `started` of them begin at once; the others were claimed ahead. Adds to the
+-- reply five values a task: id, deadline, record, body, payload.
 local function grant(b, agent, instance, taken, started, lease_ms, reply)
-  local t, keys = b.t, b.keys
-  local first = take_fences(t, #taken)
+  local t, keys, ids = b.t, b.keys, taken.ids
+  local first = take_fences(t, #ids)
   local holder = instance == '' and agent.id or agent.id .. '/' .. instance
-  local held = held_key(t.prefix, agent.id)
-  local since = tostring(t.ms)
-  for i = 1, #taken do
-    local item = taken[i]
-    local id, r = item.id, item.r
-    leave(b, id, r)
-    local fence = int(first + i - 1)
-    r[STATUS] = i <= started and 'c' or 'k'
-    r[ATTEMPT], r[FENCE], r[HOLDER] = tostring(tonumber(r[ATTEMPT]) + 1), fence, holder
-    r[SCORE], r[SINCE] = item.score, since
-    local lease = r[LEASE] ~= '' and tonumber(r[LEASE]) or lease_ms
-    if r[TIMEOUT] ~= '' and tonumber(r[TIMEOUT]) < lease then lease = tonumber(r[TIMEOUT]) end
-    local deadline = t.ms + lease
-    zput(t, keys.leases, id, deadline)
-    zput(t, held, b.name .. ':' .. id, fence)
-    save(b, id)
-    fact(t, 'task:claimed', b.name, id, 'claimed', holder, fence, r[ATTEMPT])
-    append_grant(reply, id, deadline, r, item.body, item.payload)
+  local held, prefix = held_key(t.prefix, agent.id), b.name .. ':'
+  local since, between = tostring(t.ms), '|' .. holder .. '|'
+  local states, leases, holds, removals = {}, {}, {}, {}
+  local usual_deadline = int(t.ms + lease_ms)
+  local lines, size = lines_of(t, 'task:claimed', b.name), #reply
+  local claimed, at_once = '|claimed' .. between, '|' .. since .. '|'
+  for i = 1, #ids do
+    local id, fence, raw = ids[i], int(first + i - 1), nil
+    local lane, deadline = taken.lanes[i], usual_deadline
+    local letter = i <= started and 'c' or 'k'
+    local attempt, tail = match(taken.raws[i], PLAIN_PENDING)
+    if attempt and lane then
+      attempt = attempt + 1
+      raw = letter .. '|' .. attempt .. '|' .. fence .. between .. taken.scores[i] .. at_once .. tail
+      local removed = removals[lane]
+      if not removed then removed = {}; removals[lane] = removed end
+      removed[#removed + 1] = id
+      b.records[id] = nil
+    else
+      local r = load_record(b, id)
+      leave(b, id, r)
+      attempt = tonumber(r[ATTEMPT]) + 1
+      r[STATUS], r[ATTEMPT], r[FENCE], r[HOLDER] = letter, tostring(attempt), fence, holder
+      r[SCORE], r[SINCE] = taken.scores[i], since
+      local lease = r[LEASE] ~= '' and tonumber(r[LEASE]) or lease_ms
+      if r[TIMEOUT] ~= '' then lease = math.min(lease, tonumber(r[TIMEOUT])) end
+      deadline = int(t.ms + lease)
+      raw = concat(r, '|', 1, 16) .. (r[17] or '')
+    end
+    local n = i * 2
+    states[n - 1], states[n] = id, raw
+    leases[n - 1], leases[n] = deadline, id
+    holds[n - 1], holds[n] = fence, prefix .. id
+    lines[#lines + 1] = id .. claimed .. fence .. '|' .. attempt
+    reply[size + 1], reply[size + 2], reply[size + 3] = id, deadline, raw
+    reply[size + 4], reply[size + 5] = taken.bodies[i], taken.payloads[i]
+    size = size + 5
   end
-  agent.held = agent.held + #taken
+  send('HSET', keys.state, states)
+  send('ZADD', keys.leases, leases)
+  send('ZADD', held, holds)
+  for lane, removed in pairs(removals) do
+    send('ZREM', keys.lane .. lane, removed)
+    b.lanes[lane] = true
+  end
+  agent.held = agent.held + #ids
   return first
 end
 
@@ -193,15 +229,17 @@ local function repeat_claim(t, request)
   local name, agent_id, first, count = match(memory, '^([^|]*)|([^|]*)|(%d+)|(%d+)$')
   local b, prefix = board(t, name), name .. ':'
   first, count = tonumber(first), tonumber(count)
-  local rows = call('ZRANGEBYSCORE', held_key(t.prefix, agent_id), first, first + count - 1, 'WITHSCORES')
-  local taken, seen = {}, {}
-  for i = 1, #rows, 2 do
-    if string.sub(rows[i], 1, #prefix) == prefix then
-      local id = string.sub(rows[i], #prefix + 1)
-      local r = load_record(b, id)
-      if r and HELD[r[STATUS]] and tonumber(r[FENCE]) == tonumber(rows[i + 1]) then
-        taken[#taken + 1] = { id = id, r = r }
-        seen[tonumber(rows[i + 1])] = true
+  local taken, seen = nothing_taken(), {}
+  for _, key in ipairs({ held_key(t.prefix, agent_id), parked_key(t.prefix, agent_id) }) do
+    local rows = call('ZRANGEBYSCORE', key, first, first + count - 1, 'WITHSCORES')
+    for i = 1, #rows, 2 do
+      if string.sub(rows[i], 1, #prefix) == prefix then
+        local id = string.sub(rows[i], #prefix + 1)
+        local r = load_record(b, id)
+        if r and HELD[r[STATUS]] and tonumber(r[FENCE]) == tonumber(rows[i + 1]) then
+          take(taken, id, '', false)
+          seen[tonumber(rows[i + 1])] = true
+        end
       end
     end
   end
@@ -210,10 +248,13 @@ local function repeat_claim(t, request)
     if not seen[fence] then lost[#lost + 1] = int(fence) end
   end
   local reply = { 'replayed', concat(lost, ',') }
-  if #taken > 0 then load_bodies(b, taken) end
-  for i = 1, #taken do
-    local deadline = call('ZSCORE', b.keys.leases, taken[i].id) or '0'
-    append_grant(reply, taken[i].id, deadline, taken[i].r, taken[i].body, taken[i].payload)
+  if #taken.ids > 0 then load_taken(b, taken) end
+  for i = 1, #taken.ids do
+    local id = taken.ids[i]
+    local deadline = call('ZSCORE', b.keys.leases, id) or '0'
+    local n = #reply
+    reply[n + 1], reply[n + 2], reply[n + 3] = id, deadline, taken.raws[i]
+    reply[n + 4], reply[n + 5] = taken.bodies[i], taken.payloads[i]
   end
   return reply
 end
@@ -238,27 +279,23 @@ local function claim(b, agent, instance, request, want, started, wait_ms, lease_
   sweep_for_claim(b)
   local room = agent.limit - agent.held
   local most = want < room and want or room
-  local taken = {}
+  local taken = nothing_taken()
   if most > 0 then
     take_reserved(b, agent, most, taken)
-    if #taken < most then take_lanes(b, agent, most, taken) end
-    if #taken == 0 then steal(b, agent, most, taken) end
+    if #taken.ids < most then take_lanes(b, agent, most, taken) end
+    if #taken.ids == 0 then steal(b, agent, most, taken) end
   end
   local reply = { 'ok', '' }
-  if #taken > 0 then
-    local ids = {}
-    for i = 1, #taken do ids[i] = taken[i].id end
-    load_records(b, ids)
-    for i = 1, #taken do taken[i].r = b.records[taken[i].id] end
-    load_bodies(b, taken)
+  if #taken.ids > 0 then
+    load_taken(b, taken)
     local first = grant(b, agent, instance, taken, started, lease_ms, reply)
     if request ~= '' then
       call('SET', request_key(t.prefix, request), b.name .. '|' .. agent.id .. '|' .. int(first)
-        .. '|' .. #taken, 'PX', REQUEST_KEPT_MS)
+        .. '|' .. #taken.ids, 'PX', REQUEST_KEPT_MS)
     end
   elseif want > 0 then
     reply[1] = room <= 0 and 'agent_full' or 'empty'
   end
-  wait_for_bell(b, agent, instance, started - #taken, wait_ms)
+  wait_for_bell(b, agent, instance, started - #taken.ids, wait_ms)
   return reply
 end

@@ -20,30 +20,75 @@ local function publish_completed(b, id, r, result, at)
   end
 end
 
--- Completes `count` tasks; `row(i)` gives id, fence and result (JSON, or empty for null).
+-- The usual end of a task, with nothing special about it, rewritten as text: what is held
+-- under the fence, and the pieces that stay.
+local PLAIN_HELD = '^[cki]|(%d+)|(%d+)|([^|/]*)(/?[^|]*)|%-?%d*|(%d*)|(||[^|]*|%-?%d+|0|0||||%d*)$'
+
+-- Completes one task whose record has flags, failures or options.
+local function complete_one(b, id, fence, result, now)
+  local r = load_record(b, id)
+  local refusal = stale(r, fence)
+  if refusal == 'lease_lost' and r[STATUS] == 'd' and r[FENCE] == fence then return 'replayed' end
+  if refusal then return refusal end
+  leave(b, id, r)
+  if result ~= '' then hput(b.t, b.keys.results, id, result) end
+  unflag(r, 'C')
+  end_task(b, id, r, 'd')
+  fact(b.t, 'task:completed', b.name, id, 'done', r[HOLDER], fence)
+  if now then publish_completed(b, id, r, result, now) end
+  return 'ok'
+end
+
+-- Completes `count` tasks, each row id, fence and result (JSON, or empty for null).
 -- Answers a status a task; a stale or unknown one changes nothing and stops nothing.
 local function complete(b, rows, at, count)
-  local t, ids, answers = b.t, {}, {}
+  local answers = {}
+  if count == 0 then return answers end
+  local t, keys, ids = b.t, b.keys, {}
   for i = 1, count do ids[i] = rows[at + (i - 1) * 3] end
-  load_records(b, ids)
-  local now = t.channels and count > 0 and iso(t.ms)
+  local raws = call('HMGET', keys.state, unpack_values(ids))
+  local now, ms = t.channels and iso(t.ms), tostring(t.ms)
+  local prefix, channel = b.name .. ':', completed_channel(t.prefix)
+  local head = '{"projectId":"' .. b.name .. '","taskId":"'
+  local states, done, results, holds, ended = {}, {}, {}, {}, {}
+  local lines = lines_of(t, 'task:completed', b.name)
   for i = 1, count do
     local base = at + (i - 1) * 3
-    local id, fence, result = rows[base], rows[base + 1], rows[base + 2]
-    local r = b.records[id]
-    local refusal = stale(r, fence)
-    if refusal == 'lease_lost' and r[STATUS] == 'd' and r[FENCE] == fence then
-      answers[i] = 'replayed'
-    elseif refusal then
-      answers[i] = refusal
-    else
-      leave(b, id, r)
-      if result ~= '' then hput(t, b.keys.results, id, result) end
-      unflag(r, 'C')
-      end_task(b, id, r, 'd')
-      fact(t, 'task:completed', b.name, id, 'done', r[HOLDER], fence)
-      if now then publish_completed(b, id, r, result, now) end
+    local id, fence, result, raw = ids[i], rows[base + 1], rows[base + 2], raws[i]
+    local attempt, held_fence, agent, instance, since, tail = match(raw or '', PLAIN_HELD)
+    if held_fence == fence and not ended[id] and not b.records[id] then
+      local holder, n = agent .. instance, #done
+      ended[id] = fence
+      states[n + 1] = id
+      states[n + 2] = 'd|' .. attempt .. '|' .. fence .. '|' .. holder .. '|' .. (t.ms - since) .. '|' .. ms .. '|' .. tail
+      done[n + 1], done[n + 2] = ms, id
+      if result ~= '' then results[#results + 1] = id; results[#results + 1] = result end
+      local hold = holds[agent]
+      if not hold then hold = {}; holds[agent] = hold end
+      hold[#hold + 1] = prefix .. id
+      lines[#lines + 1] = id .. '|done|' .. holder .. '|' .. fence
+      if now then
+        call('PUBLISH', channel, head .. id .. '","agent":"' .. agent .. '","completedAt":"' .. now
+          .. '","result":' .. (result == '' and 'null' or result) .. '}')
+      end
       answers[i] = 'ok'
+    elseif ended[id] then
+      answers[i] = ended[id] == fence and 'replayed' or 'lease_lost'
+    else
+      answers[i] = complete_one(b, id, fence, result, now)
+    end
+  end
+  if #done > 0 then
+    send('HSET', keys.state, states)
+    local leased = {}
+    for i = 2, #done, 2 do leased[i / 2] = done[i] end
+    send('ZREM', keys.leases, leased)
+    send('ZADD', keys.done, done)
+    if #results > 0 then send('HSET', keys.results, results) end
+    for agent, hold in pairs(holds) do
+      send('ZREM', held_key(t.prefix, agent), hold)
+      local known = t.agents and t.agents[agent]
+      if known then known.held = known.held - #hold end
     end
   end
   return answers

@@ -80,14 +80,18 @@ local function promote(b, limit)
   return moved
 end
 
--- Waiting tasks past their deadline end as failed.
+-- Waiting tasks past their deadline end as failed; held ones keep it for when they wait
+-- again. Comes before whatever makes tasks ready: a call tells readiness last.
 local function expire_deadlines(b, limit)
   local ids = call('ZRANGEBYSCORE', b.keys.deadlines, '-inf', b.t.ms, 'LIMIT', 0, limit)
   load_records(b, ids)
   for i = 1, #ids do
     local r = b.records[ids[i]]
     zput(b.t, b.keys.deadlines, ids[i], false)
-    if r and not FINISHED[r[STATUS]] and not HELD[r[STATUS]] then
+    if r and HELD[r[STATUS]] then
+      remember(b, ids[i], r, 'deadline', call('ZSCORE', b.keys.deadlines, ids[i]))
+      save(b, ids[i])
+    elseif r and not FINISHED[r[STATUS]] then
       leave(b, ids[i], r)
       bury(b, ids[i], r, '{"type":"deadline_exceeded","message":"Its deadline passed while it waited.",'
         .. '"retryable":false}', 'deadline_exceeded')

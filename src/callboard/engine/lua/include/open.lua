@@ -25,7 +25,8 @@ local EVENT_KINDS = {
   'task:purged',
 }
 
-local function int(x) return format('%.0f', x) end
+-- A whole number as text; `..` would cut one of 16 digits, and %.0f costs thrice as much.
+local function int(x) return format('%d', x) end
 
 -- The call's context: time in us (`now`) and ms (`ms`), the fence counter, and what
 -- will be written. Returns nil and a refusal where the namespace cannot be used.
@@ -86,11 +87,17 @@ local function hput(t, key, field, value)
   fields[field] = value
 end
 
--- One entry a kind and board; `extra` is a fifth column some kinds carry.
-local function fact(t, kind, board, id, state, holder, fence, extra)
+-- The lines of one entry: there is one a kind and board.
+local function lines_of(t, kind, board)
   local name = kind .. ' ' .. board
   local lines = t.facts[name]
   if not lines then lines = { board = board, kind = kind }; t.facts[name] = lines end
+  return lines
+end
+
+-- Adds what the entry says of one task; `extra` is a fifth column some kinds carry.
+local function fact(t, kind, board, id, state, holder, fence, extra)
+  local lines = lines_of(t, kind, board)
   local line = id .. '|' .. state .. '|' .. holder .. '|' .. fence
   if extra then line = line .. '|' .. extra end
   lines[#lines + 1] = line
@@ -145,9 +152,11 @@ end
 local function write_facts(t)
   local by_kind = {}
   for _, lines in pairs(t.facts) do
-    local list = by_kind[lines.kind]
-    if not list then list = {}; by_kind[lines.kind] = list end
-    list[#list + 1] = lines
+    if #lines > 0 then
+      local list = by_kind[lines.kind]
+      if not list then list = {}; by_kind[lines.kind] = list end
+      list[#list + 1] = lines
+    end
   end
   local stream = events_key(t.prefix)
   for i = 1, #EVENT_KINDS do

@@ -5,12 +5,11 @@ local CASCADE_LIMIT = 500 -- tasks handled in one call; the rest waits in `casca
 local OUTCOME_INDEX = { d = 'done', f = 'failed', x = 'cancelled' }
 local ATTEMPTS_KEPT = 100
 
--- A field of the task's extra hash, as this call will leave it.
-local function recall(b, id, field)
-  local key = b.keys.extra .. id
-  local gathered = b.t.hashes[key]
-  if gathered and gathered[field] ~= nil then return gathered[field] end
-  return call('HGET', key, field)
+-- Who has a unique key, as this call will leave it.
+local function holder_of_key(b, key)
+  local gathered = b.t.hashes[b.keys.unique]
+  if gathered and gathered[key] ~= nil then return gathered[key] end
+  return call('HGET', b.keys.unique, key)
 end
 
 local function remember(b, id, r, field, value)
@@ -26,7 +25,7 @@ local function end_task(b, id, r, status)
   zput(t, b.keys[OUTCOME_INDEX[status]], id, t.ms)
   if has(r, 'U') then
     local key = recall(b, id, 'unique')
-    if key and call('HGET', b.keys.unique, key) == id then hput(t, b.keys.unique, key, false) end
+    if key and holder_of_key(b, key) == id then hput(t, b.keys.unique, key, false) end
   end
   if has(r, 'X') then zput(t, b.keys.deadlines, id, false) end
   if has(r, 'D') then
@@ -129,18 +128,55 @@ local function dependency_failed(b, cause, status, id, r)
   end
 end
 
+-- A task's status letter and record; of one that was purged, the outcome that was kept.
+local function outcome_of(b, id)
+  local r = load_record(b, id)
+  if r then return r[STATUS], r end
+  local gone = call('HGET', b.keys.outcomes, id)
+  return gone and string.sub(gone, 1, 1) or nil, nil
+end
+
+-- Has a dependency that was never submitted tell this task when it comes, or is given up.
+local function await_unknown(b, dep)
+  if not call('ZSCORE', b.keys.unresolved, dep) then zput(b.t, b.keys.unresolved, dep, b.t.ms) end
+end
+
+-- The unmet dependencies of a task that is put back, after it had ended. Those that were
+-- purged hold it no more.
+local function needs_again(b, id)
+  local key, unmet = b.keys.needs .. id, 0
+  local needs = call('SMEMBERS', key)
+  load_records(b, needs)
+  for i = 1, #needs do
+    local status, record = outcome_of(b, needs[i])
+    if status and not record then
+      call('SREM', key, needs[i])
+    else
+      unmet = unmet + 1
+      if not status then
+        call('ZADD', b.keys.dependents .. needs[i], 'NX', int(b.t.now), id)
+        await_unknown(b, needs[i])
+      end
+    end
+  end
+  return unmet
+end
+
 -- The dependency lives again: so do those that ended for its sake, unless another
--- dependency of theirs has failed too.
+-- dependency of theirs has failed too, or somebody else has their unique key by now.
 local function revive(b, cause, id, r)
   if (r[STATUS] ~= 'f' and r[STATUS] ~= 'x')
     or recall(b, id, 'cause') ~= cause then return end
   local needs = call('SMEMBERS', b.keys.needs .. id)
+  load_records(b, needs)
   for i = 1, #needs do
-    local other = needs[i] ~= cause and load_record(b, needs[i])
-    if other and (other[STATUS] == 'f' or other[STATUS] == 'x') then
-      return remember(b, id, r, 'cause', needs[i])
-    end
+    local other = needs[i] ~= cause and outcome_of(b, needs[i])
+    if other == 'f' or other == 'x' then return remember(b, id, r, 'cause', needs[i]) end
   end
+  local key = has(r, 'U') and recall(b, id, 'unique')
+  if key and (holder_of_key(b, key) or id) ~= id then return end
+  if key then hput(b.t, b.keys.unique, key, id) end
+  needs_again(b, id)
   leave(b, id, r)
   r[STATUS], r[SINCE], r[HOLDER] = 'b', tostring(b.t.ms), ''
   zput(b.t, b.keys.blocked, id, b.t.ms)
@@ -167,6 +203,7 @@ local function cascade(t)
       local dependent = b.records[ids[i]]
       if dependent then
         if r and r[STATUS] == 'd' then
+          revive(b, id, ids[i], dependent) -- of a retry that was over before its cascade
           satisfy(b, id, ids[i], dependent)
         elseif r and (r[STATUS] == 'f' or r[STATUS] == 'x') then
           dependency_failed(b, id, r[STATUS], ids[i], dependent)

@@ -6,6 +6,31 @@ local WAITERS_SEEN = 32
 
 local INDEXES = { b = 'blocked', q = 'input', d = 'done', f = 'failed', x = 'cancelled' }
 
+-- A field of the task's extra hash, as this call will leave it.
+local function recall(b, id, field)
+  local key = b.keys.extra .. id
+  local gathered = b.t.hashes[key]
+  if gathered and gathered[field] ~= nil then return gathered[field] end
+  return call('HGET', key, field)
+end
+
+local TOUCHED_SETS = { 'heads', 'leases', 'reserved', 'scheduled', 'blocked', 'input', 'done',
+  'failed', 'cancelled', 'unresolved', 'deadlines', 'outcome_times', 'waiters', 'retry', 'dead' }
+local TOUCHED_HASHES = { 'tasks', 'state', 'results', 'unique', 'outcomes', 'wants' }
+
+-- Fails with WRONGTYPE, before anything was written, where a key that a change of the
+-- board's tasks may reach is somebody else's. An intersection looks at the type of each of
+-- its keys, and at no member, as the first is always missing.
+local function touch_board(b)
+  local t, keys = b.t, b.keys
+  local sets = { keys.tasks .. ':', boards_key(t.prefix), heartbeats_key(t.prefix) }
+  for i = 1, #TOUCHED_SETS do sets[i + 3] = keys[TOUCHED_SETS[i]] end
+  call('ZINTERCARD', #sets, unpack_values(sets))
+  for i = 1, #TOUCHED_HASHES do touch('HLEN', keys[TOUCHED_HASHES[i]]) end
+  touch('XLEN', events_key(t.prefix))
+  touch('LLEN', cascades_key(t.prefix))
+end
+
 -- Takes a task out of the structures that its status put it into.
 local function leave(b, id, r)
   local t, keys, status = b.t, b.keys, r[STATUS]
@@ -24,6 +49,9 @@ local function leave(b, id, r)
       local known = t.agents and t.agents[agent]
       if known then known.held = known.held - 1 end
     end
+    -- A deadline that passed while the task was held counts again as it waits.
+    local due = has(r, 'X') and recall(b, id, 'deadline')
+    if due then zput(t, keys.deadlines, id, due) end
   elseif status == 'a' then
     zput(t, keys.reserved, id, false)
     zput(t, reserved_key(t.prefix, r[HOLDER]), b.name .. ':' .. id, false)
@@ -95,10 +123,8 @@ end
 local function ring(b, waiter)
   waiter.wants = waiter.wants - 1
   b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
-  if waiter.wants <= 0 then
-    zput(b.t, b.keys.waiters, waiter.member, false)
-    hput(b.t, b.keys.wants, waiter.member, false)
-  end
+  if waiter.wants <= 0 then zput(b.t, b.keys.waiters, waiter.member, false) end
+  hput(b.t, b.keys.wants, waiter.member, waiter.wants > 0 and waiter.wants or false)
 end
 
 -- Makes a task claimable: reserved for the best waiting agent, whose bell is rung, or
@@ -135,14 +161,14 @@ local function make_ready(b, id, r, index)
   r[SINCE] = tostring(t.ms)
   if has(r, 'B') then
     unflag(r, 'B')
-    local due = tonumber(call('HGET', b.keys.extra .. id, 'not_before'))
+    local due = tonumber(recall(b, id, 'not_before'))
     if due > t.ms then
       r[STATUS] = 's'
       zput(t, b.keys.scheduled, id, due)
-      return
+      return fact(t, 'task:ready', b.name, id, 'scheduled', '', r[FENCE], tostring(due))
     end
   end
-  local suggested = has(r, 'H') and call('HGET', b.keys.extra .. id, 'suggested')
+  local suggested = has(r, 'H') and recall(b, id, 'suggested')
   if suggested then
     local agent, for_ms = match(suggested, '^([^|]*)|(%d+)$')
     offer_to(b, id, r, agent, tonumber(for_ms))

@@ -3,11 +3,25 @@
 
 -- Whether a cascade from this task is still queued: its dependents must hear of it first.
 local function is_cascading(b, id)
-  local queued = call('LRANGE', cascades_key(b.t.prefix), 0, 99)
+  local queued = call('LRANGE', cascades_key(b.t.prefix), 0, 100)
+  if #queued > 100 then return true end -- perhaps: a later purge will tell
   for i = 1, #queued do
     if string.find(queued[i], b.name .. ':' .. id .. ':', 1, true) == 1 then return true end
   end
   return false
+end
+
+-- Dependencies that were never submitted need not remember who waited for them.
+local function forget_unknown(b, id)
+  local needs = call('SMEMBERS', b.keys.needs .. id)
+  load_records(b, needs)
+  for i = 1, #needs do
+    local key = b.keys.dependents .. needs[i]
+    if not b.records[needs[i]] then
+      call('ZREM', key, id)
+      if call('ZCARD', key) == 0 then zput(b.t, b.keys.unresolved, needs[i], false) end
+    end
+  end
 end
 
 local function purge(b, id)
@@ -18,6 +32,7 @@ local function purge(b, id)
   hput(t, keys.tasks, id, false)
   hput(t, keys.state, id, false)
   if r[STATUS] == 'd' then hput(t, keys.results, id, false) end
+  if has(r, 'N') then forget_unknown(b, id) end
   if r[FLAGS] ~= '' then
     call('DEL', keys.extra .. id, keys.attempts .. id, keys.notes .. id, keys.payload .. id,
       keys.needs .. id, keys.dependents .. id)

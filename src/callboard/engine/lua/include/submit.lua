@@ -7,11 +7,12 @@ local ROW = 5 -- values a task: id, body, spec, options, payload
 
 -- The optional part of a row, `letter=value` lines: d dependencies, u unique key,
 -- w delay ms, n not before ms, x deadline ms, s suggested agent|ms, t parent.
+local NO_OPTIONS = {}
+
 local function options_of(text)
+  if text == '' then return NO_OPTIONS end
   local options = {}
-  if text ~= '' then
-    for letter, value in gmatch(text, '(%a)=([^\n]*)') do options[letter] = value end
-  end
+  for letter, value in gmatch(text, '(%a)=([^\n]*)') do options[letter] = value end
   return options
 end
 
@@ -50,7 +51,8 @@ local function sort_out(b, tasks)
       task.exists = true
     elseif b.records[task.id] then
       if call('HGET', b.keys.tasks, task.id) ~= task.body then return nil, { 'id_conflict', task.id } end
-      if task.payload ~= '' and call('GET', b.keys.payload .. task.id) ~= task.payload then
+      local is_large = has(b.records[task.id], 'L')
+      if (is_large and call('GET', b.keys.payload .. task.id) or '') ~= task.payload then
         return nil, { 'id_conflict', task.id }
       end
       task.exists = true
@@ -101,7 +103,8 @@ local function cycle_refusal(b, fresh, by_id)
   local referred, visits = {}, 0
   for i = 1, #fresh do
     local task = fresh[i]
-    if task.deps and (referred[task.id] or call('ZSCORE', b.keys.unresolved, task.id)) then
+    if task.deps and (referred[task.id] or task.is_referred
+      or call('ZSCORE', b.keys.unresolved, task.id)) then
       local came_from, stack = {}, { task.id }
       while #stack > 0 do -- bounded by CYCLE_VISITS
         local id = table.remove(stack)
@@ -129,8 +132,9 @@ local function cycle_refusal(b, fresh, by_id)
   end
 end
 
--- All refusals of a submit; answers the rows that are new. Reads only.
-local function submit_check(b, rows, at, count)
+-- All refusals of a submit; answers the rows that are new. Reads only. A task that is
+-- split is `parent`: it will depend on all of the rows.
+local function submit_check(b, rows, at, count, parent)
   local tasks = read_rows(rows, at, count)
   local fresh, refusal = sort_out(b, tasks)
   if refusal then return nil, nil, refusal end
@@ -144,16 +148,20 @@ local function submit_check(b, rows, at, count)
     end
   end
   load_records(b, deps)
-  refusal = unique_refusal(b, fresh) or room_refusal(b, fresh) or cycle_refusal(b, fresh, by_id)
+  local linked = fresh
+  if parent then
+    linked = { unpack_values(fresh) }
+    linked[#linked + 1] = parent
+    by_id[parent.id] = parent
+    for i = 1, count do
+      if tasks[i].id == parent.id then
+        return nil, nil, { 'dependency_cycle', parent.id .. ',' .. parent.id }
+      end
+      parent.deps[i] = tasks[i].id
+    end
+  end
+  refusal = unique_refusal(b, fresh) or room_refusal(b, fresh) or cycle_refusal(b, linked, by_id)
   return tasks, fresh, refusal
-end
-
--- Whether a dependency still has to be waited for; failed ones are, by their cascade.
-local function outcome_of(b, id)
-  local r = load_record(b, id)
-  if r then return r[STATUS], r end
-  local gone = call('HGET', b.keys.outcomes, id)
-  return gone and string.sub(gone, 1, 1) or nil, nil
 end
 
 local function link(b, task, r)
@@ -161,7 +169,9 @@ local function link(b, task, r)
   for i = 1, #task.deps do
     local dep = task.deps[i]
     local status, dep_record = outcome_of(b, dep)
-    call('ZADD', keys.dependents .. dep, 'NX', int(t.now + i), task.id)
+    if dep_record or not status then
+      call('ZADD', keys.dependents .. dep, 'NX', int(t.now + i), task.id)
+    end
     if dep_record and not has(dep_record, 'D') then
       flag(dep_record, 'D')
       save(b, dep)
@@ -169,8 +179,8 @@ local function link(b, task, r)
     if status ~= 'd' then
       unmet[#unmet + 1] = dep
       if status == 'f' or status == 'x' then failed[#failed + 1] = { dep, status } end
-      if not status and not call('ZSCORE', keys.unresolved, dep) then
-        zput(t, keys.unresolved, dep, t.ms)
+      if not status then
+        await_unknown(b, dep)
         b.awaiting = b.awaiting or {}
         b.awaiting[dep] = true
       end
@@ -231,6 +241,57 @@ local function place_new(b, task, r, index, is_blocked)
   end
 end
 
+-- A task with options, or one that others wait for: the general way.
+local function write_special(b, task, index, awaited, born_failed)
+  local t = b.t
+  local lease, timeout, lane, priority, flags, retry =
+    match(task.spec, '^(%d*)|(%d*)|([^|]*)|(%-?%d+)|(%a*)|([^|]*)$')
+  local r = { 'p', '0', '0', '', '', '', lease, timeout, lane, priority, '0', '0', '', flags, retry,
+    tostring(t.ms), '' }
+  b.records[task.id] = r
+  if b.awaiting and b.awaiting[task.id] or awaited and call('ZSCORE', b.keys.unresolved, task.id) then
+    zput(t, b.keys.unresolved, task.id, false)
+    flag(r, 'D')
+  end
+  local is_blocked, failed = false, nil
+  if next(task.options) or task.payload ~= '' then remember_options(b, task, r) end
+  if task.deps then is_blocked, failed = link(b, task, r) end
+  if is_blocked and failed and #failed > 0 then born_failed[#born_failed + 1] = { task.id, failed } end
+  place_new(b, task, r, index, is_blocked)
+  hput(t, b.keys.tasks, task.id, task.body)
+  save(b, task.id)
+  fact(t, 'task:created', b.name, task.id, WORDS[r[STATUS]], r[HOLDER], 0)
+end
+
+-- A spec without time limits, flags or retry policy: lane and priority.
+local PLAIN_SPEC = '^||([^|]*)|(%-?%d+)||$'
+
+-- A task without options that nobody waits for, written as text: most are.
+local function write_plain(b, task, lane, priority, index, plain)
+  local t, id, n = b.t, task.id, #plain.states
+  plain.states[n + 1] = id
+  plain.states[n + 2] = 'p|0|0||||||' .. lane .. '|' .. priority .. '|0|0||||' .. t.ms
+  plain.bodies[n + 1], plain.bodies[n + 2] = id, task.body
+  local scores = plain.lanes[lane]
+  if not scores then scores = {}; plain.lanes[lane] = scores end
+  n = #scores
+  scores[n + 1], scores[n + 2] = int(t.now + index - priority * b.step), id
+  local lines = lines_of(t, 'task:created', b.name)
+  lines[#lines + 1] = id .. '|pending||0'
+  b.records[id] = nil
+end
+
+local function send_plain(b, plain)
+  if #plain.states == 0 then return end
+  send('HSET', b.keys.state, plain.states)
+  send('HSET', b.keys.tasks, plain.bodies)
+  for lane, scores in pairs(plain.lanes) do
+    send('ZADD', b.keys.lane .. lane, scores)
+    b.lanes[lane] = true
+  end
+  plain.states, plain.bodies, plain.lanes = {}, {}, {}
+end
+
 -- Writes the new tasks; it answers nothing, since all refusals were made before.
 local function submit_write(b, fresh)
   local t, keys = b.t, b.keys
@@ -241,27 +302,23 @@ local function submit_write(b, fresh)
     b.is_new = false
   end
   local awaited = call('ZCARD', keys.unresolved) > 0
-  local born_failed = {}
+  local is_plain = not awaited and #waiters_of(b) == 0
+  local born_failed, plain = {}, { states = {}, bodies = {}, lanes = {} }
   for i = 1, #fresh do
     local task = fresh[i]
-    local lease, timeout, lane, priority, flags, retry =
-      match(task.spec, '^(%d*)|(%d*)|([^|]*)|(%-?%d+)|(%a*)|([^|]*)$')
-    local r = { 'p', '0', '0', '', '', '', lease, timeout, lane, priority, '0', '0', '', flags, retry,
-      tostring(t.ms), '' }
-    b.records[task.id] = r
-    if b.awaiting and b.awaiting[task.id] or awaited and call('ZSCORE', keys.unresolved, task.id) then
-      zput(t, keys.unresolved, task.id, false)
-      flag(r, 'D')
+    local plain_lane, plain_priority
+    if is_plain and task.options == NO_OPTIONS and task.payload == '' then
+      plain_lane, plain_priority = match(task.spec, PLAIN_SPEC)
     end
-    local is_blocked, failed = false, nil
-    if next(task.options) or task.payload ~= '' then remember_options(b, task, r) end
-    if task.deps then is_blocked, failed = link(b, task, r) end
-    if is_blocked and failed and #failed > 0 then born_failed[#born_failed + 1] = { task.id, failed } end
-    place_new(b, task, r, i, is_blocked)
-    hput(t, keys.tasks, task.id, task.body)
-    save(b, task.id)
-    fact(t, 'task:created', b.name, task.id, WORDS[r[STATUS]], r[HOLDER], 0)
+    if plain_lane then
+      write_plain(b, task, plain_lane, plain_priority, i, plain)
+    else
+      send_plain(b, plain) -- it may depend on them
+      write_special(b, task, i, awaited, born_failed)
+      if b.awaiting then is_plain = false end
+    end
   end
+  send_plain(b, plain)
   for i = 1, #born_failed do
     local id, failed = born_failed[i][1], born_failed[i][2]
     for j = 1, #failed do dependency_failed(b, failed[j][1], failed[j][2], id, b.records[id]) end

@@ -1,0 +1,168 @@
+"""From a function to a command: the options that all commands take, the connection, the exit."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+
+import typer
+
+from callboard.cli.output import Output
+
+if TYPE_CHECKING:
+    from callboard.app import Callboard
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+PANEL: Final = "Options of all commands"
+
+# Below this width panels would cut the names of options: plain help gives each its own line.
+PANELS_WIDTH: Final = 80
+HELP_MODE: Final[Literal["rich"] | None] = (
+    "rich" if shutil.get_terminal_size().columns >= PANELS_WIDTH else None
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What all commands take, before or after the command's name."""
+
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Server, as redis://host:6379/0; else CALLBOARD_URL; else the embedded engine.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            metavar="NAME",
+            help="Group of agents and boards, apart from others.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Data directory of the embedded engine; else CALLBOARD_DATA; else the nearest "
+            ".callboard from here upward.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Use a database that holds other keys too.", rich_help_panel=PANEL
+        ),
+    ] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="Answer in JSON, for programs.", rich_help_panel=PANEL)
+    ] = False
+    no_color: Annotated[
+        bool,
+        typer.Option("--no-color", help="No colours; NO_COLOR says so too.", rich_help_panel=PANEL),
+    ] = False
+
+    def over(self, before: Options) -> Options:
+        """These, with what they leave open taken from *before*."""
+        return Options(
+            **{
+                field.name: getattr(self, field.name) or getattr(before, field.name)
+                for field in fields(self)
+            }
+        )
+
+    def connect(self) -> Callboard:
+        """The connection that they ask for, not yet open."""
+        from callboard.app import connect
+
+        return connect(self.url, namespace=self.namespace, data=self.data, adopt=self.adopt)
+
+
+_SHARED: Final = tuple(
+    inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=inspect.get_annotations(Options, eval_str=True)[field.name],
+    )
+    for field in fields(Options)
+)
+_CONTEXT: Final = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def take_options(values: dict[str, Any]) -> Options:
+    """Take the options that all commands have out of *values*."""
+    return Options(**{field.name: values.pop(field.name) for field in fields(Options)})
+
+
+def sign(function: Callable[..., Any], own: Iterable[inspect.Parameter] = ()) -> None:
+    """Give a function of ``ctx`` and keywords the parameters *own*, and those that all have."""
+    parameters = [_CONTEXT, *(p.replace(kind=_CONTEXT.kind) for p in own), *_SHARED]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
+def command(
+    app: typer.Typer, name: str, *, example: str, panel: str | None = None
+) -> Callable[[F], F]:
+    """Make a function the command *name*; its docstring and *example* are the help.
+
+    A coroutine function is given an open connection and the output, a plain one the options
+    and the output; its other parameters are those of the command. What it returns is the
+    exit code, None for 0.
+    """
+
+    def decorate(function: F) -> F:
+        own = list(inspect.signature(function).parameters.values())[2:]
+        is_async = inspect.iscoroutinefunction(function)
+
+        def run(ctx: typer.Context, **values: Any) -> None:
+            options = take_options(values).over(ctx.obj or Options())
+            out = Output(as_json=options.json)
+            if is_async:
+                code = asyncio.run(_connected(function, options, out, values))
+            else:
+                code = function(options, out, **values)
+            if code:
+                raise typer.Exit(code)
+
+        sign(run, own)
+        app.command(name, help=_help(function, example), rich_help_panel=panel)(run)
+        return function
+
+    return decorate
+
+
+async def _connected(
+    function: Callable[..., Awaitable[T]], options: Options, out: Output, values: dict[str, Any]
+) -> T:
+    async with options.connect() as cb:
+        return await function(cb, out, **values)
+
+
+def group(name: str, summary: str) -> typer.Typer:
+    """The commands of one noun."""
+    return typer.Typer(name=name, help=summary, no_args_is_help=True, rich_markup_mode=HELP_MODE)
+
+
+def _help(function: Callable[..., Any], example: str) -> str:
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    lines = "\n".join(f"  {line}" for line in inspect.cleandoc(example).splitlines())
+    if HELP_MODE is None:
+        # The mark keeps the lines of the example apart.
+        return f"{text}\n\n\b\nExample:\n{lines}"
+    # Brackets would be read as markup.
+    return f"{text}\n\nExample:\n{lines}".replace("[", "\\[")

@@ -1,0 +1,42 @@
+"""Many tasks chosen by a filter: said first, and asked about where it cannot be undone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from callboard.cli.output import Output
+from callboard.exceptions import InvalidArgument
+
+
+def confirmed(out: Output, verb: str, ids: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
+    """Whether to go on; if not, what would have been done has been said.
+
+    Raises:
+        InvalidArgument: Nobody is there to be asked, and ``--yes`` was not given.
+    """
+    if dry_run or not ids:
+        _say(out, verb, ids, dry_run=dry_run)
+        return False
+    if yes:
+        return True
+    if out.as_json or not sys.stdin.isatty():
+        raise InvalidArgument(
+            f"This would {verb} {len(ids):,} tasks. Say --yes to do it, or --dry-run to see them."
+        )
+    if typer.confirm(f"This will {verb} {len(ids):,} tasks. Go on?", err=True):
+        return True
+    out.remark("Nothing was changed.")
+    return False
+
+
+def _say(out: Output, verb: str, ids: Sequence[str], *, dry_run: bool) -> None:
+    if out.as_json:
+        out.document({"answers": [], "would": {"verb": verb, "ids": list(ids)}})
+        return
+    if not ids:
+        out.say("No task matches, so nothing was changed.")
+        return
+    out.say(f"Would {verb} {len(ids):,} tasks:", *(f"  {task_id}" for task_id in ids))

@@ -1,0 +1,433 @@
+"""The same API without ``async``: a portal to one event loop in a thread of its own.
+
+Nothing is implemented twice. Each method here is the asynchronous one of the same name,
+run on the portal's loop while the caller waits; its signature, types and docstring are
+taken over, so that editors and type checkers know them. A method is one line below, and a
+test compares the two sides.
+
+Calls may come from any thread. Ctrl-C ends the wait and cancels the call on the loop; as
+with every lost reply, a change may have been made by then. Closing a loop over ``follow``,
+by ``break`` too, ends the subscription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import suppress
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+
+from callboard import app
+from callboard.config import EngineChoice
+from callboard.domain.board import DEFAULT_BOARD
+from callboard.engine.probe import EngineFacts
+from callboard.exceptions import EngineError
+from callboard.observer import Observers
+from callboard.services import agents, boards, dead_letters, events, tasks
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Portal:
+    """An event loop in a thread, and the way to run coroutines on it from others."""
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._is_closed = False
+        self._mutex = threading.Lock()
+        self._thread = threading.Thread(target=self._turn, name="callboard-portal", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_foreign(self) -> bool:
+        """It was made before a fork: this process has no thread that would turn its loop."""
+        return self._owner != os.getpid()
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more can be run."""
+        return self._is_closed
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run *work* on the loop and return what it returns, or raise what it raises.
+
+        Raises:
+            EngineError: The portal is closed, belongs to the process before a fork, or is
+                asked from its own thread, where waiting would never end.
+        """
+        fault = self._fault()
+        if fault:
+            work.close()
+            raise EngineError(fault)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise EngineError("The connection was closed while this call was under way.") from None
+        except BaseException:
+            # Of the waiting thread, as Ctrl-C is; where the call itself raised, it is over.
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Cancel what still runs, end the thread; again, or after a fork, it does nothing."""
+        with self._mutex:
+            if self._is_closed or self.is_foreign:
+                return
+            self._is_closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _fault(self) -> str:
+        if self.is_foreign:
+            return "This connection was opened before a fork. Open one in the child."
+        if self._is_closed:
+            return "This connection is closed. Open a new one: callboard.sync.connect()."
+        if threading.get_ident() == self._thread.ident:
+            return "A call of callboard.sync from its own event loop would wait for itself."
+        return ""
+
+    def _turn(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+
+class Facade(Generic[S_co]):
+    """An asynchronous object, and the portal through which it is used."""
+
+    def __init__(self, portal: Portal, inner: S_co) -> None:
+        self._portal = portal
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"<sync {self._inner!r}>"
+
+
+def _blocking(
+    method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Facade[T], P], R]:
+    """The method without ``async``."""
+
+    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._portal.run(method(self._inner, *args, **kwargs))
+
+    return cast("Callable[Concatenate[Facade[T], P], R]", update_wrapper(call, method))
+
+
+def _iterating(
+    method: Callable[Concatenate[T, P], AsyncIterator[R]],
+) -> Callable[Concatenate[Facade[T], P], Generator[R, None, None]]:
+    """The asynchronous generator as an ordinary one."""
+
+    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
+        return _items(self._portal, method(self._inner, *args, **kwargs))
+
+    return cast(
+        "Callable[Concatenate[Facade[T], P], Generator[R, None, None]]",
+        update_wrapper(call, method),
+    )
+
+
+def _items(portal: Portal, source: AsyncIterator[R]) -> Generator[R, None, None]:
+    try:
+        while True:
+            try:
+                item = portal.run(_next(source))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        with suppress(EngineError):
+            portal.run(_close(source))
+
+
+async def _next(source: AsyncIterator[R]) -> R:
+    return await anext(source)
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _handles(
+    method: Callable[Concatenate[T, P], Coroutine[Any, Any, tasks.TaskHandle]],
+) -> Callable[Concatenate[Facade[T], P], TaskHandle]:
+    """The method without ``async``, its handle too."""
+
+    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
+        inner = self._portal.run(method(self._inner, *args, **kwargs))
+        return TaskHandle(self._portal, inner)
+
+    return cast("Callable[Concatenate[Facade[T], P], TaskHandle]", update_wrapper(call, method))
+
+
+def _handle_lists(
+    method: Callable[Concatenate[T, P], Coroutine[Any, Any, list[tasks.TaskHandle]]],
+) -> Callable[Concatenate[Facade[T], P], list[TaskHandle]]:
+    """The method without ``async``, its handles too."""
+
+    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> list[TaskHandle]:
+        inner = self._portal.run(method(self._inner, *args, **kwargs))
+        return [TaskHandle(self._portal, handle) for handle in inner]
+
+    return cast(
+        "Callable[Concatenate[Facade[T], P], list[TaskHandle]]", update_wrapper(call, method)
+    )
+
+
+class TaskHandle(Facade[tasks.TaskHandle]):
+    """A submitted task, to wait for or look at."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._inner.id
+
+    @property
+    def existed(self) -> bool:
+        """It had been submitted before, with the same body."""
+        return self._inner.existed
+
+    result = _blocking(tasks.TaskHandle.result)
+    task = _blocking(tasks.TaskHandle.task)
+
+
+class Tasks(Facade[tasks.Tasks]):
+    """The tasks of one board: submitted, read, explained, steered, claimed, finished."""
+
+    @property
+    def board(self) -> str:
+        """The board's name."""
+        return self._inner.board
+
+    def handle(self, task_id: str) -> TaskHandle:
+        """A handle on a task submitted elsewhere; whether it exists is not checked."""
+        return TaskHandle(self._portal, self._inner.handle(task_id))
+
+    # A field named `self` would be taken for the service; no task has one.
+    submit = _handles(tasks.Tasks.submit)  # type: ignore[arg-type]
+    submit_many = _handle_lists(tasks.Tasks.submit_many)
+    get = _blocking(tasks.Tasks.get)
+    get_many = _blocking(tasks.Tasks.get_many)
+    outcome = _blocking(tasks.Tasks.outcome)
+    list = _blocking(tasks.Tasks.list)
+    iterate = _iterating(tasks.Tasks.iterate)
+    result = _blocking(tasks.Tasks.result)
+    wait = _blocking(tasks.Tasks.wait)
+    cancel = _blocking(tasks.Tasks.cancel)
+    cancel_many = _blocking(tasks.Tasks.cancel_many)
+    retry = _blocking(tasks.Tasks.retry)
+    retry_many = _blocking(tasks.Tasks.retry_many)
+    reprioritise = _blocking(tasks.Tasks.reprioritise)
+    purge = _blocking(tasks.Tasks.purge)
+    note = _blocking(tasks.Tasks.note)
+    notes = _blocking(tasks.Tasks.notes)
+    attempts = _blocking(tasks.Tasks.attempts)
+    answer = _blocking(tasks.Tasks.answer)
+    why = _blocking(tasks.Tasks.why)
+    graph = _blocking(tasks.Tasks.graph)
+
+    claim = _blocking(tasks.Tasks.claim)
+    take = _blocking(tasks.Tasks.take)
+    complete = _blocking(tasks.Tasks.complete)
+    encode_result = staticmethod(tasks.Tasks.encode_result)
+    complete_many = _blocking(tasks.Tasks.complete_many)
+    fail = _blocking(tasks.Tasks.fail)
+    fail_many = _blocking(tasks.Tasks.fail_many)
+    complete_and_claim = _blocking(tasks.Tasks.complete_and_claim)
+    start = _blocking(tasks.Tasks.start)
+    start_many = _blocking(tasks.Tasks.start_many)
+    renew = _blocking(tasks.Tasks.renew)
+    renew_many = _blocking(tasks.Tasks.renew_many)
+    release = _blocking(tasks.Tasks.release)
+    release_many = _blocking(tasks.Tasks.release_many)
+    handoff = _blocking(tasks.Tasks.handoff)
+    progress = _blocking(tasks.Tasks.progress)
+    partial = _blocking(tasks.Tasks.partial)
+    split = _blocking(tasks.Tasks.split)
+    ask = _blocking(tasks.Tasks.ask)
+    confirm_cancel = _blocking(tasks.Tasks.confirm_cancel)
+    park = _blocking(tasks.Tasks.park)
+    unpark = _blocking(tasks.Tasks.unpark)
+
+
+class DeadLetters(Facade[dead_letters.DeadLetters]):
+    """The dead letters of one board."""
+
+    @property
+    def board(self) -> str:
+        """The board's name."""
+        return self._inner.board
+
+    list = _blocking(dead_letters.DeadLetters.list)
+    count = _blocking(dead_letters.DeadLetters.count)
+    get = _blocking(dead_letters.DeadLetters.get)
+    requeue = _blocking(dead_letters.DeadLetters.requeue)
+    requeue_many = _blocking(dead_letters.DeadLetters.requeue_many)
+    purge = _blocking(dead_letters.DeadLetters.purge)
+
+
+class Boards(Facade[boards.Boards]):
+    """A board comes into being with its first task, or its first setting."""
+
+    list = _blocking(boards.Boards.list)
+    get = _blocking(boards.Boards.get)
+    configure = _blocking(boards.Boards.configure)
+    pause = _blocking(boards.Boards.pause)
+    resume = _blocking(boards.Boards.resume)
+    pause_all = _blocking(boards.Boards.pause_all)
+    resume_all = _blocking(boards.Boards.resume_all)
+
+
+class Agents(Facade[agents.Agents]):
+    """The agents of a namespace: registered, heard, drained, found, swept."""
+
+    # A field named `self` would be taken for the service; no agent has one.
+    register = _blocking(agents.Agents.register)  # type: ignore[arg-type]
+    heartbeat = _blocking(agents.Agents.heartbeat)
+    heartbeat_many = _blocking(agents.Agents.heartbeat_many)
+    report_load = _blocking(agents.Agents.report_load)
+    drain = _blocking(agents.Agents.drain)
+    set_status = _blocking(agents.Agents.set_status)
+    leave = _blocking(agents.Agents.leave)
+    deregister = _blocking(agents.Agents.deregister)
+    get = _blocking(agents.Agents.get)
+    discover = _blocking(agents.Agents.discover)
+    list = _blocking(agents.Agents.list)
+    counts = _blocking(agents.Agents.counts)
+    sweep = _blocking(agents.Agents.sweep)
+
+
+class Events(Facade[events.Events]):
+    """Reads one namespace's stream. Entries are numbered without a gap."""
+
+    cursor = _blocking(events.Events.cursor)
+    cursor_at = _blocking(events.Events.cursor_at)
+    read = _blocking(events.Events.read)
+    follow = _iterating(events.Events.follow)
+
+
+class BoardView(Facade[app.BoardView]):
+    """One board: its tasks and dead letters, without naming it in each call."""
+
+    def __init__(self, portal: Portal, inner: app.BoardView) -> None:
+        super().__init__(portal, inner)
+        self.name = inner.name
+        self.tasks = Tasks(portal, inner.tasks)
+        self.dead_letters = DeadLetters(portal, inner.dead_letters)
+
+
+class Callboard:
+    """A connection to one namespace, used as ``with callboard.sync.connect() as cb:``.
+
+    Attributes:
+        tasks: The tasks of the default board; ``board(name).tasks`` for others.
+        dead_letters: Its dead letters.
+        boards: All boards.
+        agents: The registry.
+        events: The event stream.
+        facts: What the engine is, and how far its promises go.
+    """
+
+    tasks: Tasks
+    dead_letters: DeadLetters
+    boards: Boards
+    agents: Agents
+    events: Events
+    facts: EngineFacts
+
+    def __init__(self, inner: app.Callboard) -> None:
+        self._inner = inner
+        self._portal: Portal | None = None
+
+    def open(self) -> Self:
+        """Start or find the engine, check it, and connect. Raises as ``connect`` says."""
+        if self._portal is not None:
+            return self
+        portal = self._portal = Portal()
+        try:
+            portal.run(self._inner.open())
+        except BaseException:
+            self.close()
+            raise
+        self.facts = self._inner.facts
+        self.boards = Boards(portal, self._inner.boards)
+        self.agents = Agents(portal, self._inner.agents)
+        self.events = Events(portal, self._inner.events)
+        view = self.board(DEFAULT_BOARD)
+        self.tasks, self.dead_letters = view.tasks, view.dead_letters
+        return self
+
+    def board(self, name: str) -> BoardView:
+        """The view of one board, which need not exist yet."""
+        if self._portal is None:
+            raise EngineError("This connection is not open: with callboard.sync.connect() as cb.")
+        return BoardView(self._portal, self._inner.board(name))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls flow just now; a lost connection comes back by itself."""
+        return self._inner.is_connected
+
+    @property
+    def choice(self) -> EngineChoice:
+        """Which engine, and why that one."""
+        return self._inner.choice
+
+    @property
+    def observers(self) -> Observers:
+        """Called on what this process does, on the portal's thread."""
+        return self._inner.observers
+
+    def close(self) -> None:
+        """Close the connection; the last user of an embedded engine stops it.
+
+        Closing again, or in a forked child, does nothing.
+        """
+        portal = self._portal
+        if portal is None or portal.is_closed or portal.is_foreign:
+            return
+        try:
+            portal.run(self._inner.close())
+        finally:
+            portal.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<sync {self._inner!r}>"
+
+
+def _connecting(connect: Callable[P, app.Callboard]) -> Callable[P, Callboard]:
+    def call(*args: P.args, **kwargs: P.kwargs) -> Callboard:
+        return Callboard(connect(*args, **kwargs))
+
+    update_wrapper(call, connect)
+    call.__doc__ = (connect.__doc__ or "").replace("``async with``", "``with``", 1)
+    return call
+
+
+connect = _connecting(app.connect)
