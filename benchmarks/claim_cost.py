@@ -122,5 +122,7 @@ async def register(board: callboard.Callboard) -> None:
 
 async def claim_and_complete(board: callboard.Callboard, batch: int) -> None:
     """Claim *batch* tasks and complete them: one call each."""
-    claimed = await board.tasks.claim(AGENT, limit=batch)
-    await board.tasks.complete([(task.id, task.fence) for task in claimed])
+    claims = await board.tasks.claim(AGENT, limit=batch)
+    await board.tasks.complete_many(
+        [callboard.Completion(task.id, task.fence) for task in claims.tasks]
+    )

@@ -13,16 +13,24 @@ from callboard.engine.connection import Connection, LinkCall
 from callboard.engine.embedded import EmbeddedEngine
 from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
+from callboard.engine.namespace import Namespace
 from callboard.engine.probe import EngineFacts, probe
 from callboard.janitor import Janitor
 from callboard.observer import Observers
 from callboard.services.agents import Agents
-from callboard.services.base import Namespace
 from callboard.services.boards import Boards
+from callboard.services.claims import Holding
 from callboard.services.dead_letters import DeadLetters
 from callboard.services.events import Events
 from callboard.services.tasks import Tasks
 from callboard.waiting import EndWatch
+
+
+class BoardTasks(Tasks, Holding):
+    """All operations on one board's tasks: those of its users and those of its agents."""
+
+    def __init__(self, namespace: Namespace, board: str, ends: EndWatch) -> None:
+        Tasks.__init__(self, namespace, board, ends.wait)
 
 
 class BoardView:
@@ -30,7 +38,7 @@ class BoardView:
 
     def __init__(self, namespace: Namespace, name: str, ends: EndWatch) -> None:
         self.name = check_name("board", name)
-        self.tasks = Tasks(namespace, name, ends.wait)
+        self.tasks = BoardTasks(namespace, name, ends)
         self.dead_letters = DeadLetters(namespace, self.tasks)
 
 
@@ -50,7 +58,7 @@ class Callboard:
     boards: Boards
     agents: Agents
     events: Events
-    tasks: Tasks
+    tasks: BoardTasks
     dead_letters: DeadLetters
     facts: EngineFacts
 
@@ -97,6 +105,7 @@ class Callboard:
             functions = Functions(self._connection, keys.format, self._clock)
             self.namespace = Namespace(self._name, self._connection, functions, keys)
             self.facts = await self._probe(self._connection.call)
+            functions.reopen = self._reopen
             self._connection.on_reconnect.append(self._probe_again)
         except BaseException:
             await self.close()
@@ -151,6 +160,10 @@ class Callboard:
             return await self.namespace.functions.call_on(call, name, *arguments)
 
         return await probe(call, self.namespace.keys, functions_call, adopt=self._adopt)
+
+    async def _reopen(self) -> None:
+        if self._connection is not None:
+            self.facts = await self._probe(self._connection.call)
 
     async def _probe_again(self, call: LinkCall) -> None:
         self.facts = await self._probe(call)

@@ -11,10 +11,10 @@ import logging
 import random
 from typing import Final
 
+from callboard.engine.answers import checked
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import CallboardError, EngineError
 from callboard.services.agents import Agents
-from callboard.services.base import Namespace
-from callboard.services.items import checked
 
 INTERVAL_SECONDS: Final = 1.0
 SWEEP_LIMIT: Final = 200

@@ -87,6 +87,7 @@ class Engine:
 
     def start(self, *options: str, ready: bool = True) -> Self:
         """Start, and wait until it answers (or until it listens, if it shall not be *ready*)."""
+        assert self.process is None or self.process.poll() is not None, "It runs already."
         self.process = subprocess.Popen(
             [
                 *(self.binary, *self.leading),

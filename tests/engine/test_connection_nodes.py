@@ -342,8 +342,10 @@ def tls_port(papers: Path) -> Iterator[int]:
     except AssertionError as error:
         engine.__exit__()
         pytest.skip(f"redis-server has no TLS: {error}")
-    with engine:
+    try:
         yield port
+    finally:
+        engine.__exit__()
 
 
 async def test_tls_with_an_authority_of_our_own(papers: Path, tls_port: int) -> None:

@@ -153,7 +153,9 @@ class Life:
         stage = self.stage
         for _ in range(50):
             unfinished = [
-                name for name, status in (await stage.all_states()).items() if not status.is_finished
+                name
+                for name, status in (await stage.all_states()).items()
+                if not status.is_finished
             ]
             if not unfinished:
                 return

@@ -13,7 +13,7 @@ from callboard.engine import codec
 from callboard.engine.connection import Connection
 from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
-from callboard.services.base import Namespace
+from callboard.engine.namespace import Namespace
 from callboard.services.events import Events
 
 START_US = 1_800_000_000_000_000

@@ -576,4 +576,4 @@ async def test_the_deadline_of_a_claim_is_its_lease_from_now(stage: Stage) -> No
 
     starts = [task.until.timestamp() - stage.now / 1e6 for task in grant.tasks]
     assert starts == pytest.approx([LEASE_MS / 1_000, 5, 2])
-    assert BOARD == grant.tasks[0].board
+    assert grant.tasks[0].board == BOARD

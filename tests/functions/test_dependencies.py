@@ -262,7 +262,9 @@ async def test_a_split_frees_the_agent_and_resumes_the_parent(stage: Stage) -> N
     assert (again.tasks[0].failures, again.tasks[0].crashes, again.tasks[0].attempt) == (0, 0, 2)
 
 
-@pytest.mark.parametrize(("policy", "status"), [("G", "pending"), ("", "failed"), ("S", "cancelled")])
+@pytest.mark.parametrize(
+    ("policy", "status"), [("G", "pending"), ("", "failed"), ("S", "cancelled")]
+)
 async def test_a_failed_child_does_to_its_parent_what_the_split_said(
     stage: Stage, policy: str, status: str
 ) -> None:

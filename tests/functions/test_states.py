@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -438,42 +439,35 @@ HOLDER_MOVES: Mapping[str, Operation] = {
 
 def scenarios() -> dict[tuple[str | None, str], Scenario]:
     """By move (from, to): what makes it."""
-    found: dict[tuple[str | None, str], Scenario] = {}
+    found: dict[tuple[str | None, str], Scenario] = {
+        ("failed", "scheduled"): put_back_before_its_time,
+        ("cancelled", "scheduled"): partial(put_back, letter="x", to="scheduled"),
+        ("claimed", "in_progress"): partial(by_holder, letter="c", operation=start),
+        ("input_required", "assigned"): partial(by_holder, letter="q", operation=answer),
+        ("input_required", "pending"): answered_when_its_holder_is_gone,
+    }
     for word in BORN:
-        found[None, word] = lambda stage, word=word: born(stage, word)
+        found[None, word] = partial(born, word=word)
     for word in ("pending", "assigned", "scheduled", "failed", "cancelled"):
-        found["blocked", word] = lambda stage, word=word: unblock(stage, word)
+        found["blocked", word] = partial(unblock, to=word)
     for word in ("pending", "assigned"):
-        found["scheduled", word] = lambda stage, word=word: come_due(stage, word)
-        found["assigned", word] = lambda stage, word=word: lapse(stage, word)
-        for letter in "fx":
-            found[LETTERS[letter].value, word] = lambda stage, letter=letter, word=word: put_back(
-                stage, letter, word
-            )
+        found["scheduled", word] = partial(come_due, to=word)
+        found["assigned", word] = partial(lapse, to=word)
     for letter in "fx":
-        found[LETTERS[letter].value, "blocked"] = lambda stage, letter=letter: put_back(
-            stage, letter, "blocked"
-        )
-    found["failed", "scheduled"] = put_back_before_its_time
-    found["cancelled", "scheduled"] = lambda stage: put_back(stage, "x", "scheduled")
+        for word in ("pending", "assigned", "blocked"):
+            found[LETTERS[letter].value, word] = partial(put_back, letter=letter, to=word)
     for letter in "spaq":
-        name = LETTERS[letter].value
-        found[name, "failed"] = lambda stage, letter=letter: pass_deadline(stage, letter)
-        found[name, "cancelled"] = lambda stage, letter=letter: by_holder(stage, letter, cancel)
-    for letter in "pa":
-        found[LETTERS[letter].value, "claimed"] = lambda stage, letter=letter: by_holder(
-            stage, letter, claim
+        found[LETTERS[letter].value, "failed"] = partial(pass_deadline, letter=letter)
+        found[LETTERS[letter].value, "cancelled"] = partial(
+            by_holder, letter=letter, operation=cancel
         )
+    for letter in "pa":
+        found[LETTERS[letter].value, "claimed"] = partial(by_holder, letter=letter, operation=claim)
     for letter in "ci":
         for word, operation in HOLDER_MOVES.items():
-            found[LETTERS[letter].value, word] = (
-                lambda stage, letter=letter, operation=operation: by_holder(
-                    stage, letter, operation
-                )
+            found[LETTERS[letter].value, word] = partial(
+                by_holder, letter=letter, operation=operation
             )
-    found["claimed", "in_progress"] = lambda stage: by_holder(stage, "c", start)
-    found["input_required", "assigned"] = lambda stage: by_holder(stage, "q", answer)
-    found["input_required", "pending"] = answered_when_its_holder_is_gone
     return found
 
 

@@ -74,7 +74,12 @@ def test_all_but_those_that_make_and_remove_a_namespace_need_one() -> None:
 
 @pytest.mark.parametrize(
     ("function", "word"),
-    [(name, word) for name in sorted(HEADERS) for word in ANYWHERE if word in HEADERS[name].statuses],
+    [
+        (name, word)
+        for name in sorted(HEADERS)
+        for word in ANYWHERE
+        if word in HEADERS[name].statuses
+    ],
 )
 async def test_without_a_namespace_of_this_format_nothing_is_touched(
     stage: Stage, function: str, word: str
@@ -252,8 +257,8 @@ async def _(s: Stage) -> Act:
 
 def dense_graph() -> list[Any]:
     """Two layers with 22,500 dependencies between them: over the bound of the cycle check."""
-    below = [spec(f"x{i}") for i in range(150)]
-    return [*below, *(spec(f"y{i}", *(one.id for one in below)) for i in range(150))]
+    below = [f"x{i}" for i in range(150)]
+    return [*map(spec, below), *(spec(f"y{i}", *below) for i in range(150))]
 
 
 # Claiming
@@ -296,6 +301,13 @@ async def _(s: Stage) -> Act:
 async def _(s: Stage) -> Act:
     await s.submit("t")
     return claims(s, agent="nobody")
+
+
+@case("task_claim", "instance_unknown")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    await s.call("agent_leave", MIRA, "")
+    return claims(s)
 
 
 @case("task_claim", "agent_draining")
@@ -365,6 +377,13 @@ async def _(s: Stage) -> Act:
 async def _(s: Stage) -> Act:
     await s.submit("t")
     return takes(s, "nobody")
+
+
+@case("task_take", "instance_unknown")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    await s.call("agent_leave", MIRA, "")
+    return takes(s)
 
 
 @case("task_take", "agent_draining")
@@ -494,6 +513,13 @@ async def _(s: Stage) -> Act:
     return lambda: s.handoff("t", fence)
 
 
+@case("task_handoff", "cancel_requested")
+async def _(s: Stage) -> Act:
+    fence = await claimed(s)
+    await s.cancel("t")
+    return lambda: s.handoff("t", fence)
+
+
 def splits(*children: Any) -> Arrange:
     async def arrange(s: Stage) -> Act:
         fence = await claimed(s)
@@ -535,6 +561,13 @@ async def _(s: Stage) -> Act:
     await s.submit_all(dense_graph())
     act = await splits(spec("child", *(f"y{i}" for i in range(150))))(s)
     await s.submit(spec("waits", "t"))
+    return act
+
+
+@case("task_split", "cancel_requested")
+async def _(s: Stage) -> Act:
+    act = await splits(spec("child"))(s)
+    await s.cancel("t")
     return act
 
 

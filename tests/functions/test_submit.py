@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -149,7 +150,7 @@ async def test_a_cycle_is_refused_and_named_in_order(
     assert cycle[0] == cycle[-1]
     assert len(cycle) == length + 1
     numbers = [int(name[1:]) for name in cycle]
-    assert all(b == (a + 1) % length for a, b in zip(numbers, numbers[1:], strict=False))
+    assert all(b == (a + 1) % length for a, b in pairwise(numbers))
     assert await stage.dump() == before
 
 

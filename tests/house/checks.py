@@ -478,7 +478,7 @@ _LUA_TOKEN = re.compile(
     r"""--\[\[.*?\]\] | --[^\n]* | \[\[.*?\]\] | '(?:\\.|[^'\\\n])*' | "(?:\\.|[^"\\\n])*" """,
     re.DOTALL | re.VERBOSE,
 )
-_PART = re.compile(r"-- (KEYS|ARGV|RETURNS|ITEMS|EVENTS|FLAGS)\b\s*(.*)")
+_PART = re.compile(r"-- (KEYS|ARGV|RETURNS|ITEMS|EVENTS|REPEAT|FLAGS)\b\s*(.*)")
 
 
 def parse_header(text: str) -> Header:

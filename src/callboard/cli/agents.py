@@ -6,6 +6,7 @@ import typer
 
 from callboard.cli import options, parse
 from callboard.cli.command import command, group
+from callboard.cli.failures import counted
 from callboard.cli.output import Output
 from callboard.domain.agent import HEARTBEAT_DEFAULT
 
@@ -148,4 +149,7 @@ async def deregister(cb: "Callboard", out: Output, agent: options.AgentId) -> No
     """Take an agent off the roster; what it held goes back to the board, unharmed."""
     given_back = await cb.agents.deregister(agent, by=parse.operator())
     value = {"agent": agent, "given_back": given_back}
-    out.emit(value, lambda: [f"Agent {agent} is off the roster; {given_back:,} tasks went back."])
+    out.emit(
+        value,
+        lambda: [f"Agent {agent} is off the roster; {counted(given_back, 'task')} went back."],
+    )

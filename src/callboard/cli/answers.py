@@ -10,7 +10,7 @@ from callboard.cli.output import Output
 from callboard.exceptions import CallboardError
 
 if TYPE_CHECKING:
-    from callboard.services.items import Answer
+    from callboard.engine.answers import Answer
 
 
 def tell(

@@ -8,7 +8,7 @@ from callboard.cli import options, parse
 from callboard.cli.answers import tell
 from callboard.cli.command import command
 from callboard.cli.output import Output
-from callboard.cli.tasks import app as app
+from callboard.cli.steering import app as app
 from callboard.domain.agent import AgentSpec
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.domain.retry import Failure

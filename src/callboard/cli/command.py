@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
@@ -132,6 +131,8 @@ def command(
             options = take_options(values).over(ctx.obj or Options())
             out = Output(as_json=options.json)
             if is_async:
+                import asyncio
+
                 code = asyncio.run(_connected(function, options, out, values))
             else:
                 code = function(options, out, **values)

@@ -27,11 +27,11 @@ def demo(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=1, max=64, help="Worker processes.")
+        int, typer.Option("--workers", metavar="N", min=1, max=16, help="Worker processes.")
     ] = 3,
     report: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the report goes."),
+        typer.Option("--out", metavar="FILE", help="Where the report goes."),
     ] = None,
     kill: Annotated[
         bool, typer.Option("--kill/--no-kill", help="Whether a worker is killed on the way.")

@@ -1,6 +1,5 @@
 """``callboard doctor``: what could be wrong here, and what to do about each."""
 
-import asyncio
 import platform
 import shutil
 import sys
@@ -62,6 +61,8 @@ def doctor(options: Options, out: Output) -> int:
     The exit code is 0 if there is no problem, 1 if there is one, 3 if the engine cannot be
     used, 2 if what was given cannot be.
     """
+    import asyncio
+
     from callboard.cli import render_doctor
 
     findings, code = asyncio.run(_examine(options))
@@ -108,16 +109,15 @@ async def _connected(cb: "Callboard") -> AsyncIterator[Finding]:
 
 async def _waiting(cb: "Callboard", board: "Board") -> Finding:
     """Why the tasks wait that might be claimed, told of the first that nobody can claim."""
+    waiting = f"{failures.counted(board.counts.pending, 'task')} waiting"
     tasks = cb.board(board.name).tasks
     page = await tasks.list(status="pending", limit=SAMPLES)
     for summary in page.tasks[:SAMPLES]:
         why = await tasks.why(summary.id)
         if why.code in ("no_agents", "no_agent_fits", "agents_draining"):
-            text = f"{board.counts.pending:,} tasks wait, and nobody can claim {summary.id}."
+            text = f"{waiting}, and nobody can claim {summary.id}."
             return Finding("problem", f"board {board.name}", f"{text} {why.text}")
-    return Finding(
-        "ok", f"board {board.name}", f"{board.counts.pending:,} tasks wait to be claimed"
-    )
+    return Finding("ok", f"board {board.name}", f"{waiting} to be claimed")
 
 
 def of_place(choice: "EngineChoice") -> Iterator[Finding]:
@@ -140,7 +140,11 @@ def of_place(choice: "EngineChoice") -> Iterator[Finding]:
 def of_engine(facts: "EngineFacts") -> Iterator[Finding]:
     """What the engine is, how durable its writes are, how full it is."""
     kind = f"{facts.software} {facts.version}{', cluster' if facts.is_cluster else ''}"
-    yield Finding("ok", "engine", f"{kind}, {facts.replicas} replicas, format {facts.format}")
+    yield Finding(
+        "ok",
+        "engine",
+        f"{kind}, {failures.counted(facts.replicas, 'replica')}, format {facts.format}",
+    )
     yield _DURABILITY.get(facts.durability) or Finding(
         "note", "durability", f"appendfsync is {facts.durability}: the system decides when to write"
     )
@@ -225,17 +229,26 @@ def of_board(board: "Board") -> Iterator[Finding]:
     if board.is_paused:
         cure = f"callboard boards resume {name}"
         waiting = counts.pending + counts.assigned
-        yield Finding("note", about, f"is paused, {waiting:,} tasks wait", cure)
+        yield Finding(
+            "note", about, f"is paused, {failures.counted(waiting, 'task')} waiting", cure
+        )
     if board.paused_kinds:
         cure = f"callboard boards resume {name}"
         yield Finding("note", about, f"kinds are paused: {', '.join(board.paused_kinds)}", cure)
     if counts.input_required:
         cure = f"callboard tasks list --status input_required --board {name}"
-        yield Finding("note", about, f"{counts.input_required:,} tasks wait for an answer", cure)
+        yield Finding(
+            "note",
+            about,
+            f"{failures.counted(counts.input_required, 'task')} waiting for an answer",
+            cure,
+        )
     if counts.unresolved:
         cure = f"callboard tasks graph --board {name}"
         text = f"{counts.unresolved:,} dependencies were never submitted"
         yield Finding("note", about, text, cure)
     if counts.dead_letters:
         cure = f"callboard dlq list --board {name}"
-        yield Finding("note", about, f"{counts.dead_letters:,} dead letters", cure)
+        yield Finding(
+            "note", about, f"{failures.counted(counts.dead_letters, 'dead letter')}", cure
+        )

@@ -46,6 +46,11 @@ def write(code: str, message: str, details: dict[str, Any], *, as_json: bool) ->
     print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
+def counted(number: int, noun: str) -> str:
+    """As ``1 task`` and ``2,000 tasks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """The text without what a terminal would act on, as it may come from anybody."""
     return "".join(

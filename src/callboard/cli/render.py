@@ -133,7 +133,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> list[Text]:
     room = max((len(name) for name, _ in shown), default=0)
     lines = []
     for name, value in shown:
-        line = Text(f"{name:{room}}  ", style="dim")
+        line = Text().append(f"{name:{room}}  ", style="dim")
         first, *rest = _paragraphs(value)
         lines.append(line.append_text(first))
         lines += [Text(" " * (room + GAP)).append_text(more) for more in rest]
@@ -144,33 +144,32 @@ def _paragraphs(value: object) -> list[Text]:
     if isinstance(value, Text):
         return [value]
     parts = printable(str(value)).splitlines() or [""]
-    return [Text(part, style=STYLES.get(part, "default")) for part in parts]
+    return [Text(part, style=STYLES.get(part, "")) for part in parts]
 
 
 def heading(title: str, note: str = "") -> Text:
     """A line that names what follows."""
-    return Text(one_line(title), style="bold").append(
-        f"  {note}" if note else "", style="not bold dim"
-    )
+    return Text().append(one_line(title), style="bold").append(note and f"  {note}", style="dim")
 
 
 def bar(counts: Mapping[str, int], width: int) -> list[Text]:
     """How many of a whole stand where: one bar, and below it what its parts mean."""
-    total = sum(counts.values())
-    if not total:
+    if not any(counts.values()):
         return []
-    cells = min(width, BAR_WIDTH)
     line = Text()
-    drawn = seen = 0
-    for name, count in counts.items():
-        seen += count
-        share = max(round(cells * seen / total) - drawn, 0)
-        # The least of them shows, as far as there is room.
-        if count and not share and drawn < cells:
-            share = 1
-        drawn += share
+    for (name, _), share in zip(
+        counts.items(), _shares(counts, min(width, BAR_WIDTH)), strict=True
+    ):
         line.append(_BLOCKS.get(name, "#") * share, style=STYLES.get(name, ""))
     return [line, *_legend(counts, width)]
+
+
+def _shares(counts: Mapping[str, int], cells: int) -> list[int]:
+    """Cells for each count: at least one where there is any, the largest takes what is over."""
+    total = sum(counts.values())
+    shares = [max(round(cells * count / total), 1) if count else 0 for count in counts.values()]
+    shares[shares.index(max(shares))] += cells - sum(shares)
+    return shares
 
 
 def _legend(counts: Mapping[str, int], width: int) -> list[Text]:
@@ -194,7 +193,7 @@ def one_line(text: str) -> str:
 
 def status(word: str) -> Text:
     """A status in its colour."""
-    return Text(word, style=STYLES.get(word, ""))
+    return Text().append(word, style=STYLES.get(word, ""))
 
 
 def age(at: datetime | None, now: datetime | None = None) -> str:

@@ -54,9 +54,7 @@ def _row(agent: Agent) -> tuple[object, ...]:
 
 def whole(agent: Agent, width: int) -> Iterator[str | Text]:
     """All of an agent."""
-    yield (
-        Text(agent.id, style="bold").append("  ", style="not bold").append_text(status(agent.state))
-    )
+    yield Text().append(agent.id, style="bold").append("  ").append_text(status(agent.state))
     yield agent.reason
     yield from fields(_facts(agent))
     if agent.instances:

@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.text import Text
 
+from callboard.cli.failures import counted
 from callboard.cli.render import Column, bar, fields, heading, span, table, when
 from callboard.domain.board import Board, BoardSettings, Counts
 
@@ -39,7 +40,7 @@ def _row(board: Board) -> tuple[object, ...]:
 def whole(board: Board, width: int) -> Iterator[str | Text]:
     """A board's bar, its counts behind the bar, its settings."""
     state = "paused" if board.is_paused else "open"
-    yield heading(board.name, f"{board.counts.total:,} tasks, {state}")
+    yield heading(board.name, f"{counted(board.counts.total, 'task')}, {state}")
     if board.is_paused:
         yield f"Nothing can be claimed. Resume it: callboard boards resume {board.name}"
     if board.paused_kinds:

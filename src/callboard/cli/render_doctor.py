@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from callboard.cli.failures import counted
 from callboard.cli.render import one_line
 
 if TYPE_CHECKING:
@@ -19,18 +20,14 @@ def report(findings: Sequence[Finding]) -> Iterator[Text]:
     """A line a finding, and the sum."""
     for finding in findings:
         mark, style = _MARKS[finding.level]
-        line = Text(f"{mark} ", style=style).append(f"{finding.about}: ", style="default bold")
-        line.append(one_line(finding.text).rstrip("."), style="default not bold").append(".")
+        line = Text().append(f"{mark} ", style=style).append(f"{finding.about}: ", style="bold")
+        line.append(one_line(finding.text).rstrip(".")).append(".")
         if finding.cure:
-            line.append(f" Cure: {finding.cure.rstrip('.')}", style="default not bold")
+            line.append(f" Cure: {finding.cure.rstrip('.')}")
         yield line
     problems = sum(finding.level == "problem" for finding in findings)
     notes = sum(finding.level == "note" for finding in findings)
     if problems or notes:
-        yield Text(f"{_count(problems, 'problem')}, {_count(notes, 'note')}.", style="bold")
+        yield Text(f"{counted(problems, 'problem')}, {counted(notes, 'note')}.", style="bold")
     else:
         yield Text("All is well.", style="bold green")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

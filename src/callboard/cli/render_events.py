@@ -38,11 +38,11 @@ def _gap(gap: Gap) -> Text:
 
 
 def _line(event: Event, fact: Fact) -> Text:
-    line = Text(clock(event.at), style="dim").append("  ", style="not dim")
-    line.append(event.type, style=f"not dim {STYLES.get(fact.state, 'bold')}")
+    line = Text().append(clock(event.at), style="dim").append("  ")
+    line.append(event.type, style=STYLES.get(fact.state, "bold"))
     for word in (fact.id or event.board, fact.state if fact.id else "", fact.holder):
         if word:
-            line.append("  " + one_line(word), style="not dim default")
+            line.append("  " + one_line(word))
     if fact.fence:
-        line.append(f"  #{fact.fence}")
-    return line.append(f"  {one_line(fact.extra)}" if fact.extra else "")
+        line.append(f"  #{fact.fence}", style="dim")
+    return line.append(f"  {one_line(fact.extra)}" if fact.extra else "", style="dim")

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from rich.text import Text
 
+from callboard.cli.failures import counted
 from callboard.cli.render import fields, heading, one_line, span, status
 from callboard.domain.graph import CriticalPath, GraphNode, TaskGraph
 
@@ -24,7 +25,7 @@ def summary(graph: TaskGraph, board: str, width: int, limit: int) -> Iterator[st
         yield f"No tasks on board {board!r}. Add some: callboard tasks add KIND --depends-on TASK"
         return
     counts = Counter(node.status for node in graph)
-    yield heading(board, f"{len(graph):,} tasks")
+    yield heading(board, counted(len(graph), "task"))
     yield from fields((word, f"{count:,}") for word, count in counts.most_common())
     cycle = graph.find_cycle()
     if cycle:
@@ -104,5 +105,5 @@ def _branch(node: GraphNode, depth: int, *, again: bool) -> Text:
         return line.append("  ↑ above", style="dim")
     line.append("  ").append_text(status(node.status)).append(f"  {node.kind}", style="dim")
     if node.title:
-        line.append(f"  {one_line(node.title)}", style="default")
+        line.append(f"  {one_line(node.title)}")
     return line

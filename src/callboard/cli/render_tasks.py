@@ -97,7 +97,7 @@ def _life(task: Task) -> list[tuple[str, object]]:
         ("about", task.description),
         (
             "status",
-            Text(task.status).append_text(Text(f", since {when(task.since)}", style="default")),
+            status(task.status).append(f", since {when(task.since)}"),
         ),
         ("until", when(task.until)),
         ("holder" if task.status.is_held else "last holder", holder),
@@ -155,7 +155,7 @@ def failures(attempts: Sequence[Attempt], task: Task) -> Iterator[str | Text]:
         error = attempt.error
         took = span((attempt.ended_at - attempt.claimed_at).total_seconds())
         who = attempt.agent or "nobody"
-        yield Text(f"  {attempt.attempt}. ", style="bold").append(
+        yield Text(f"  {attempt.attempt}. ").append(
             one_line(f"{error.get('type')}: {error.get('message')}"), style="red"
         )
         yield Text(

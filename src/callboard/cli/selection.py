@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from callboard.cli.failures import counted
 from callboard.cli.output import Output
 from callboard.exceptions import InvalidArgument
 
@@ -24,9 +25,10 @@ def confirmed(out: Output, verb: str, ids: Sequence[str], *, dry_run: bool, yes:
         return True
     if out.as_json or not sys.stdin.isatty():
         raise InvalidArgument(
-            f"This would {verb} {len(ids):,} tasks. Say --yes to do it, or --dry-run to see them."
+            f"This would {verb} {counted(len(ids), 'task')}. "
+            "Say --yes to do it, or --dry-run to see them."
         )
-    if typer.confirm(f"This will {verb} {len(ids):,} tasks. Go on?", err=True):
+    if typer.confirm(f"This will {verb} {counted(len(ids), 'task')}. Go on?", err=True):
         return True
     out.remark("Nothing was changed.")
     return False
@@ -39,4 +41,4 @@ def _say(out: Output, verb: str, ids: Sequence[str], *, dry_run: bool) -> None:
     if not ids:
         out.say("No task matches, so nothing was changed.")
         return
-    out.say(f"Would {verb} {len(ids):,} tasks:", *(f"  {task_id}" for task_id in ids))
+    out.say(f"Would {verb} {counted(len(ids), 'task')}:", *(f"  {task_id}" for task_id in ids))

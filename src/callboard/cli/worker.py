@@ -1,6 +1,5 @@
 """``callboard worker``: run the handlers of a module until told to stop."""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,6 +55,8 @@ def run(
     It then claims nothing more, lets what runs finish, and gives back the rest; a second
     signal cancels what runs. What is given here goes before what the module says.
     """
+    import asyncio
+
     from callboard.sdk.worker import load_worker
 
     _log(quiet=quiet, verbose=verbose, as_json=out.as_json)

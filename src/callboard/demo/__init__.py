@@ -16,8 +16,8 @@ def main(
 
     Args:
         folder: The tree; some packages of the standard library where not given.
-        workers: Worker processes, 1 to 16.
-        out: The report's file; ``callboard-report/NAME.md`` where not given.
+        workers: Worker processes, 1 to 64.
+        out: A folder for the report, or its file; ``callboard-report`` where not given.
         kill: Kill one of the workers while it holds tasks; takes two workers or more.
         data: Data directory of the embedded engine, chosen as by ``connect``.
     """

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from callboard.demo import main
+from callboard.exceptions import CallboardError
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,4 +23,7 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     given = _arguments()
-    sys.exit(main(given.folder, given.workers, given.out, given.kill, given.data))
+    try:
+        sys.exit(main(given.folder, given.workers, given.out, given.kill, given.data))
+    except CallboardError as error:
+        sys.exit(f"{error}")

@@ -65,6 +65,26 @@ def tell(console: Console, outcome: Outcome) -> None:
         _item(console, " ", what, "dim")
 
 
+def markdown(outcome: Outcome) -> str:
+    """The same as a section of the report."""
+    sections = ["\n## How this survey went"]
+    told = [f"{line.at:.1f} s: {line.text}" for line in outcome.lines]
+    fates = list(_fates(outcome, outcome.victim)) if outcome.victim else []
+    checks = [
+        f"{'✓' if each.holds else '✗'} {each.claim}: {each.detail}" for each in outcome.checks
+    ]
+    for lead, texts in (
+        ("", told),
+        ("What became of the tasks of the killed worker:", fates),
+        ("In figures:", list(_figures(outcome.ledger))),
+        ("Checked against the event stream:", checks),
+    ):
+        if texts:
+            sections += [lead] if lead else []
+            sections.append("\n".join(f"- {text}" for text in texts))
+    return "\n\n".join(sections) + "\n"
+
+
 def _heading(console: Console, text: str) -> None:
     console.print()
     console.print(Text(text, style="bold"))
@@ -122,11 +142,14 @@ def _commands(outcome: Outcome) -> Iterator[tuple[str, str]]:
             f"callboard dlq show {dead[0]} --board {board}{where}",
             "the dead letter with its payload, error and every attempt",
         )
+        yield (
+            f"callboard tasks why {dead[0]} --board {board}{where}",
+            "why it stands where it stands, and what would move it",
+        )
     if outcome.victim is not None and outcome.victim.held:
         task = outcome.victim.held[0]
         yield (
             f"callboard tasks show {task} --board {board}{where}",
             "a task that outlived its worker, with both of its attempts",
         )
-    yield f"callboard tasks why report --board {board}{where}", "why a task stands where it stands"
     yield f"callboard agents list{where}", "who was there, and who was lost"

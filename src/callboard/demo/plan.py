@@ -152,7 +152,7 @@ def plan(tree: Tree, *, out: Path, scratch: Path) -> list[TaskSpec]:
         work = PackageWork(package, modules)
         needed += (
             TaskSpec(
-                id=ids.new(kind, package),
+                id=ids.new(kind, _named(package)),
                 kind=kind,
                 title=package,
                 payload=work,
@@ -162,7 +162,7 @@ def plan(tree: Tree, *, out: Path, scratch: Path) -> list[TaskSpec]:
             for kind in ("compare", "names")
         )
         summary = TaskSpec(
-            id=ids.new("summarise", package),
+            id=ids.new("summarise", _named(package)),
             kind="summarise",
             title=package,
             payload=PackageWork(package),
@@ -197,6 +197,10 @@ def _of_module(ids: _Ids, module: Module, scratch: Path) -> Iterator[TaskSpec]:
         payload=CommandWork(module, str(scratch)),
         timeout=60.0,
     )
+
+
+def _named(package: str) -> str:
+    return "top" if package == "." else package
 
 
 class _Ids:

@@ -181,7 +181,8 @@ def _head(title: str, packages: Sequence[PackageFacts]) -> str:
     mean = total["complexity"] / max(total["functions"], 1)
     return (
         f"# Survey of {title}\n\n"
-        f"{total['modules']:,} modules in {len(packages)} packages, {total['lines']:,} lines, "
+        f"{total['modules']:,} {'module' if total['modules'] == 1 else 'modules'} "
+        f"in {len(packages)} packages, {total['lines']:,} lines, "
         f"{total['code']:,} of them code.\n"
         f"{total['functions']:,} functions and {total['classes']:,} classes; "
         f"a function has a mean complexity of {mean:.1f}.\n"

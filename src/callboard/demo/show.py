@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -19,6 +20,7 @@ from rich.text import Text
 from callboard.domain.board import Counts
 
 EVENTS_SHOWN: Final = 6
+ECHO_WIDTH: Final = 3
 MINOR_SHOWN: Final = 1
 FRAMES_PER_SECOND: Final = 8
 PLAIN_STEP_PERCENT: Final = 10
@@ -75,8 +77,13 @@ class Scene:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw all of it, in as many lines as there is room for."""
-        yield Text("Callboard demo", style="bold", end="")
-        yield _line(f"  a survey of {self.title}")
+        # What the keyboard echoes, as ^C, has to fit behind the last line: a line more than
+        # was drawn would be left over at the end.
+        width = max(options.max_width - ECHO_WIDTH, 20)
+        yield Constrain(Group(*self._parts(width, options.height or console.height)), width)
+
+    def _parts(self, width: int, height: int) -> Iterator[RenderableType]:
+        yield _heading("Callboard demo", f"a survey of {self.title}")
         yield _line(f"board {self.board}", "dim")
         yield ""
         yield self._bar()
@@ -85,11 +92,11 @@ class Scene:
         yield self._worker_table()
         yield ""
         yield _heading("waiting", self._waiting())
-        yield self._waits_table(options.max_width // 3)
+        yield self._waits_table(width // 3)
         yield ""
         yield _heading("events")
         taken = 10 + len(self.workers) + max(len(self.waits), 1)
-        room = max(2, min(EVENTS_SHOWN, (options.height or console.height) - taken - 1))
+        room = max(2, min(EVENTS_SHOWN, height - taken - 1))
         recent = self._recent(room)
         table = _table()
         for line in recent:

@@ -25,7 +25,7 @@ from callboard.domain.event import Event
 from callboard.domain.task import Status, TaskSpec
 from callboard.exceptions import ConfigError, EngineError, TaskNotFound
 
-WORKERS_MAX: Final = 16
+WORKERS_MAX: Final = 64
 KILL_AFTER_SHARE: Final = 0.25
 """The kill comes when this share of the tasks has ended, and the victim holds two or more."""
 
@@ -76,18 +76,26 @@ async def _run(
                 checks = await story.check()
                 # A data directory found by itself is found again, from the same folder.
                 where = "" if data is None else f" --data {data}"
-                ending.tell(console, story.outcome(checks, out, where))
+                outcome = story.outcome(checks, out, where)
+                await asyncio.to_thread(_append, out, ending.markdown(outcome))
+                ending.tell(console, outcome)
                 return 0 if all(each.holds for each in checks) else 1
         except asyncio.CancelledError:
             if not was_interrupted():
                 raise
-            ended = (
-                f"{story.ledger.ended:,} of {len(story.specs):,} tasks had ended" if story else ""
-            )
-            console.print(f"Stopped. No process was left behind. {ended}".strip())
+            console.print("Stopped. No process was left behind.")
+            if story is not None:
+                console.print(story.remainder(data), soft_wrap=True)
             return INTERRUPTED
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _append(report: Path, text: str) -> None:
+    """Add how it went to the report, where the survey got as far as writing one."""
+    if report.exists():
+        with report.open("a", encoding="utf-8") as page:
+            page.write(text)
 
 
 async def _fresh_board(cb: Callboard) -> str:
@@ -118,7 +126,8 @@ class Story:
         self._retried = 0
         self._buried: list[str] = []
         self._cursor = ""
-        self._is_back = False
+        self._is_given_back = False
+        self._is_done_by_others = False
 
     async def play(self, workers: int, *, kill: bool) -> None:
         """Submit, let the workers work, kill one, and wait until every task has ended.
@@ -199,24 +208,27 @@ class Story:
             agent = fact.holder.split("/")[0]
             if victim is None or agent != victim.agent:
                 self._screen.say(f"{agent} was too slow to renew its lease of {fact.id}", "yellow")
-        came_back = [
-            fact.id for fact in event.facts if victim and fact.holder.startswith(victim.agent + "/")
-        ]
-        if victim and victim.killed_at and came_back:
-            seconds = (event.at - victim.killed_at).total_seconds()
+        if victim is None or not victim.held or victim.killed_at is None or self._is_given_back:
+            return
+        losses = [loss for task in victim.held for loss in self.ledger.lives[task].losses]
+        lost = [loss for loss in losses if loss.holder.startswith(victim.agent + "/")]
+        if len(lost) >= len(victim.held):
+            self._is_given_back = True
+            after = [(loss.at - victim.killed_at).total_seconds() for loss in lost]
+            seconds = " to ".join(dict.fromkeys(f"{each:.1f}" for each in (min(after), max(after))))
             self._screen.say(
-                f"{_tasks(len(came_back))} of {victim.agent} came back to the board, "
-                f"{seconds:.1f} s after the kill",
+                f"{_tasks(len(victim.held))} of {victim.agent} came back to the board, "
+                f"{seconds} s after the kill",
                 "green",
             )
 
     def _tell_taken_over(self) -> None:
         victim = self.victim
-        if victim is None or not victim.held or self._is_back:
+        if victim is None or not victim.held or self._is_done_by_others:
             return
         lives = [self.ledger.lives[task] for task in victim.held]
         if all(life.outcomes for life in lives):
-            self._is_back = True
+            self._is_done_by_others = True
             self._screen.say(f"all that {victim.agent} had held is done by others", "green")
 
     def _tell_retry(self, task: str) -> None:
@@ -348,6 +360,15 @@ class Story:
         on_board = {task.id: task.status async for task in self._tasks.iterate()}
         planned = [spec.id for spec in self.specs if spec.id]
         return check(ledger, planned, on_board, self.victim.held if self.victim else ())
+
+    def remainder(self, data: Path | None) -> str:
+        """What a survey that was stopped leaves on the board, and how to go on with it."""
+        board, left = self._scene.board, len(self.specs) - self.ledger.ended
+        where = "" if data is None else f" --data {data}"
+        return (
+            f"{left:,} of {len(self.specs):,} tasks are still on the board. To go on with them:\n"
+            f"  callboard worker callboard.demo.survey:worker --board {board}{where}"
+        )
 
     def outcome(self, checks: list[Check], out: Path, where: str) -> ending.Outcome:
         """All that the ending tells."""

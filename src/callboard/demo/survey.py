@@ -56,8 +56,8 @@ async def compile_module(work: CommandWork) -> CompileFacts:
         output = await _run(sys.executable, "-I", "-m", "compileall", "-q", "-f", *levels, copy)
         plain, no_asserts, no_docstrings = (_size(copy, level) for level in ("", 1, 2))
     if not no_docstrings:
-        message = output.replace(copy, name).strip() or "no bytecode was written"
-        return CompileFacts(name, error=" ".join(message.split())[:500])
+        words = output.replace(copy, name).removeprefix(f"*** Error compiling '{name}'...")
+        return CompileFacts(name, error=" ".join(words.split())[:500] or "no bytecode was written")
     return CompileFacts(name, plain, no_asserts, no_docstrings)
 
 

@@ -96,7 +96,7 @@ MOVES: Final[Mapping[Status | None, frozenset[Status]]] = {
     None: frozenset({Status.BLOCKED, Status.SCHEDULED, *_READY, Status.FAILED, Status.CANCELLED}),
     Status.BLOCKED: frozenset({*_READY, Status.SCHEDULED, Status.FAILED, Status.CANCELLED}),
     Status.SCHEDULED: frozenset({*_READY, Status.FAILED, Status.CANCELLED}),
-    Status.PENDING: frozenset({Status.CLAIMED, Status.ASSIGNED, Status.FAILED, Status.CANCELLED}),
+    Status.PENDING: frozenset({Status.CLAIMED, Status.FAILED, Status.CANCELLED}),
     Status.ASSIGNED: frozenset({*_READY, Status.CLAIMED, Status.FAILED, Status.CANCELLED}),
     Status.CLAIMED: frozenset(
         {*_GIVEN_BACK, Status.IN_PROGRESS, Status.INPUT_REQUIRED, Status.BLOCKED, Status.DONE}
@@ -106,8 +106,8 @@ MOVES: Final[Mapping[Status | None, frozenset[Status]]] = {
     ),
     Status.INPUT_REQUIRED: frozenset({*_READY, Status.FAILED, Status.CANCELLED}),
     Status.DONE: frozenset(),
-    Status.FAILED: frozenset({*_READY, Status.BLOCKED}),
-    Status.CANCELLED: frozenset({*_READY, Status.BLOCKED}),
+    Status.FAILED: frozenset({*_READY, Status.SCHEDULED, Status.BLOCKED}),
+    Status.CANCELLED: frozenset({*_READY, Status.SCHEDULED, Status.BLOCKED}),
 }
 """From each status (None: not there yet) the statuses that one operation may move it to."""
 
@@ -202,7 +202,7 @@ class Body(msgspec.Struct, omit_defaults=True, kw_only=True):
     suggested_worker: str | None = None
     unique: str | None = None
     created_by: str = ""
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     trace_context: str = ""
     not_before: datetime | None = None
     deadline: datetime | None = None

@@ -135,7 +135,7 @@ def _full_row(
         suggested_worker=spec.suggested_worker,
         unique=spec.unique,
         created_by=spec.created_by,
-        metadata=None
+        metadata=msgspec.UNSET
         if spec.metadata is None
         else msgspec.Raw(encode_json("metadata", _object("metadata", spec.metadata), 65_536)),
         trace_context=spec.trace_context,
@@ -277,7 +277,7 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
         suggested_worker=body.suggested_worker,
         unique=body.unique,
         created_by=body.created_by,
-        metadata=decode_json(bytes(body.metadata)) if body.metadata else None,
+        metadata=None if body.metadata is msgspec.UNSET else decode_json(bytes(body.metadata)),
         trace_context=body.trace_context,
         not_before=body.not_before,
         deadline=body.deadline,

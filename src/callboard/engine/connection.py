@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from typing import Any, Self
@@ -37,6 +38,15 @@ _LEFT_MIN = 0.02
 _CLOSE_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
+class _Limits:
+    call_timeout: float
+    connect_timeout: float
+    stall_timeout: float
+    ping_interval: float
+    max_in_flight_bytes: int
+
+
 class Connection:
     """All calls of a process to the engine, over one socket, in one write a tick of the loop.
 
@@ -54,24 +64,17 @@ class Connection:
     def __init__(
         self,
         url: str,
-        *,
         name: str,
         route: str,
-        call_timeout: float,
-        connect_timeout: float,
-        stall_timeout: float,
-        ping_interval: float,
-        max_in_flight_bytes: int,
+        limits: _Limits,
         before_connect: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self.on_reconnect: list[Callable[[LinkCall], Awaitable[None]]] = []
         self._url = url
         self._name = name
         self._address = address_of(url, route)
-        self._call_timeout = call_timeout
-        self._connect_timeout = connect_timeout
-        self._stall_timeout = stall_timeout
-        self._max_in_flight_bytes = max_in_flight_bytes
+        self._limits = limits
+        self._call_timeout = limits.call_timeout
         self._before_connect = before_connect
         self._before_connect_lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
@@ -86,7 +89,7 @@ class Connection:
         self._supervisor: asyncio.Task[None] | None = None
         self._repeats = Repeats(self._address, self._unavailable)
         self._doorbells = Doorbells(
-            partial(self._dial, f"{name}-bells"), self._address, str(self), ping_interval
+            partial(self._dial, f"{name}-bells"), self._address, str(self), limits.ping_interval
         )
 
     @classmethod
@@ -122,17 +125,10 @@ class Connection:
             ConfigError: The URL, login or certificate cannot be used. Raised at once.
             EngineUnavailable: No connection within the time.
         """
-        connection = cls(
-            url,
-            name=name,
-            route=route,
-            call_timeout=call_timeout,
-            connect_timeout=connect_timeout,
-            stall_timeout=stall_timeout,
-            ping_interval=ping_interval,
-            max_in_flight_bytes=max_in_flight_bytes,
-            before_connect=before_connect,
+        limits = _Limits(
+            call_timeout, connect_timeout, stall_timeout, ping_interval, max_in_flight_bytes
         )
+        connection = cls(url, name, route, limits, before_connect)
         link = await connection._first_link()
         connection._take_up(link)
         connection._supervisor = asyncio.create_task(
@@ -142,7 +138,7 @@ class Connection:
 
     @property
     def url(self) -> str:
-        """The URL as given, passwords included: print ``redact_url(url)`` instead."""
+        """The URL as given, passwords included: print the connection itself instead."""
         return self._url
 
     @property
@@ -180,15 +176,10 @@ class Connection:
                 "not run, try again" never get here; such calls are repeated.
             TypeError: A part of the command is not bytes, str, int or float.
         """
-        call = Call(loop=self._loop)
-        call.command = command
+        call = self._promise(command, timeout)
         if self._is_closing:
             call.set_exception(closed(str(self)))
             return call
-        seconds = self._call_timeout if timeout is None else timeout
-        call.deadline = deadline = self._loop.time() + seconds
-        if deadline < self._deadlines.next_at:
-            self._deadlines.plan(deadline)
         self._queue.append(call)
         link = self._link
         if link is not None and link.sleeper is not None:
@@ -252,7 +243,7 @@ class Connection:
     # Connecting, and connecting again
 
     async def _first_link(self) -> Link:
-        give_up_at = self._loop.time() + self._connect_timeout
+        give_up_at = self._loop.time() + self._limits.connect_timeout
         for attempt in count():
             try:
                 async with asyncio.timeout_at(give_up_at):
@@ -263,7 +254,7 @@ class Connection:
                 if left < _LEFT_MIN or not isinstance(verdict, EngineUnavailable):
                     raise verdict from (None if verdict is error else error)
                 await asyncio.sleep(min(backoff(attempt), left / 2))
-        raise AssertionError("unreachable")
+        raise AssertionError("count() does not end")
 
     async def _supervise(self, link: Link) -> None:
         """Keep a link for as long as the connection is open."""
@@ -316,8 +307,8 @@ class Connection:
         wire = await self._dial(self._name)
         link = Link(
             wire,
-            max_in_flight_bytes=self._max_in_flight_bytes,
-            stall_timeout=self._stall_timeout,
+            max_in_flight_bytes=self._limits.max_in_flight_bytes,
+            stall_timeout=self._limits.stall_timeout,
             on_not_run=self._repeats.park,
             on_lost=self._strand,
         )
@@ -342,24 +333,28 @@ class Connection:
         if self._before_connect is not None:
             async with self._before_connect_lock:
                 await self._before_connect()
-        async with asyncio.timeout(self._connect_timeout):
-            return await self._address.connect(name, self._connect_timeout)
+        async with asyncio.timeout(self._limits.connect_timeout):
+            return await self._address.connect(name, self._limits.connect_timeout)
 
     def _call_on(
         self, link: Link, *command: Argument, timeout: float | None = None
     ) -> asyncio.Future[Any]:
         """Like ``call``, on a link that is not yet open for ordinary calls."""
-        call = Call(loop=self._loop)
-        call.command = command
-        seconds = self._call_timeout if timeout is None else timeout
-        call.deadline = self._loop.time() + seconds
-        if call.deadline < self._deadlines.next_at:
-            self._deadlines.plan(call.deadline)
+        call = self._promise(command, timeout)
         if link.is_broken:
             call.set_exception(self._unavailable(call))
             return call
         link.queue.append(call)
         link.wake()
+        return call
+
+    def _promise(self, command: tuple[Argument, ...], timeout: float | None) -> Call:
+        call = Call(loop=self._loop)
+        call.command = command
+        seconds = self._call_timeout if timeout is None else timeout
+        call.deadline = deadline = self._loop.time() + seconds
+        if deadline < self._deadlines.next_at and not self._is_closing:
+            self._deadlines.plan(deadline)
         return call
 
     # Calls that end without a reply

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from callboard.engine.connection import Connection
 
 LUA = importlib.resources.files("callboard.engine") / "lua"
-_SECTION = re.compile(r"^-- (KEYS|ARGV|RETURNS|ITEMS|EVENTS|FLAGS|include)\s+(.*)$")
+_SECTION = re.compile(r"^-- (KEYS|ARGV|RETURNS|ITEMS|EVENTS|REPEAT|FLAGS|include)\s+(.*)$")
 _CONSTANTS = re.compile(
     r"^local ([A-Z][A-Z0-9_]*(?:, [A-Z][A-Z0-9_]*)*) = (\d+(?:, \d+)*)(?=\s*(?:--.*)?$)",
     re.MULTILINE,
@@ -47,6 +47,7 @@ class Header:
     events: tuple[str, ...]
     flags: tuple[str, ...]
     includes: tuple[str, ...]
+    is_repeatable: bool
 
     @property
     def rows(self) -> str | None:
@@ -92,6 +93,7 @@ def parse_header(name: str, text: str) -> Header:
         events=events,
         flags=_words(found.get("FLAGS", "")),
         includes=_words(found.get("include", "")),
+        is_repeatable="REPEAT" in found or "no-writes" in found.get("FLAGS", ""),
     )
 
 
@@ -179,6 +181,10 @@ class Functions:
         connection: The way to the engine.
         format_key: The namespace's routing key.
         clock: Where tests move time: returns the *now* to pass, in µs; None for the engine's own.
+
+    Attributes:
+        reopen: Awaited where the namespace is gone from the engine (flushed), before the call
+            is repeated; what was lost with it is not brought back.
     """
 
     def __init__(
@@ -187,6 +193,7 @@ class Functions:
         format_key: str,
         clock: Callable[[], int | None] | None = None,
     ) -> None:
+        self.reopen: Callable[[], Awaitable[None]] | None = None
         self._connection = connection
         self._format_key = format_key.encode()
         self._clock = clock
@@ -214,6 +221,9 @@ class Functions:
     async def call(self, name: str, *arguments: Any, timeout: float | None = None) -> list[Any]:
         """Run one operation and return its reply, the status first, as bytes.
 
+        Where the outcome is unknown, an operation whose header says ``REPEAT`` is run once
+        more: ids, fences or the state itself make it have its effect once.
+
         Raises:
             EngineFull: The engine is at its memory limit and the operation would add work.
             EngineUnavailable: Certainly not run.
@@ -229,7 +239,15 @@ class Functions:
             *arguments,
         )
         try:
-            reply: list[Any] = await self._run(command, timeout)
+            try:
+                reply: list[Any] = await self._run(command, timeout)
+            except exceptions.OutcomeUnknown:
+                if not self._library.headers[name].is_repeatable:
+                    raise
+                reply = await self._run(command, timeout)
+            if reply[0] == b"no_namespace" and self.reopen is not None:
+                await self.reopen()
+                reply = await self._run(command, timeout)
         except ResponseError as error:
             raise _translated(name, error) from error
         return reply

@@ -77,6 +77,13 @@ def _refusal(
                 "Stop work on it and claim again.",
                 {},
             )
+        case "cancel_requested":
+            return (
+                e.TaskCancelled,
+                f"The cancellation of task {task} was asked for, so it takes no new turn. "
+                "Stop work on it.",
+                {},
+            )
         case "illegal_state" | "finished":
             return (
                 e.IllegalState,

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from callboard.app import BoardTasks
 from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
 from callboard.exceptions import LeaseLost
-from callboard.services.tasks import TaskHandle, Tasks
+from callboard.services.tasks import TaskHandle
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class TaskContext:
 
     def __init__(
         self,
-        tasks: Tasks,
+        tasks: BoardTasks,
         task: Claimed,
         *,
         lease: float,

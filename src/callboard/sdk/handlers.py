@@ -26,6 +26,7 @@ class Handler:
     Attributes:
         timeout: Seconds one attempt may run, where the task does not say.
         is_async: It runs on the loop; else in a thread.
+        is_context_first: The context stands before the payload.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Handler:
     is_async: bool
     takes_payload: bool
     context_name: str | None
+    is_context_first: bool
     timeout: float | None
     decode: Callable[[Claimed], Any]
 
@@ -52,6 +54,8 @@ class Handler:
                 ) from error
         if self.context_name is None:
             return self.function(*arguments)
+        if self.is_context_first:
+            return self.function(context, *arguments)
         return self.function(*arguments, **{self.context_name: context})
 
 
@@ -65,6 +69,7 @@ def make_handler(kind: str, function: Function, timeout: float | None) -> Handle
     if timeout is not None and not timeout > 0:
         raise InvalidArgument(f"timeout of handler {kind!r} is {timeout!r}; use seconds above 0.")
     payload, context_name = _parameters(kind, function)
+    parameters = list(inspect.signature(function).parameters.values())
     return Handler(
         kind=kind,
         function=function,
@@ -72,6 +77,9 @@ def make_handler(kind: str, function: Function, timeout: float | None) -> Handle
         or inspect.iscoroutinefunction(type(function).__call__),
         takes_payload=payload is not None,
         context_name=context_name,
+        is_context_first=context_name is not None
+        and parameters[0].name == context_name
+        and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY,
         timeout=timeout,
         decode=_decoder_of(payload),
     )
@@ -103,7 +111,10 @@ def _annotation(kind: str, function: Function, parameter: inspect.Parameter) -> 
         return type(None)
     if not isinstance(written, str) or parameter.name in ("ctx", "context"):
         return written
-    names = getattr(inspect.unwrap(function), "__globals__", {})
+    function = inspect.unwrap(getattr(function, "func", function))
+    names = getattr(function, "__globals__", None)
+    if names is None:
+        names = getattr(type(function).__call__, "__globals__", {})
     holder = types.SimpleNamespace(__annotations__={"it": written})
     try:
         return typing.get_type_hints(holder, names, include_extras=True)["it"]

@@ -37,7 +37,14 @@ from callboard.exceptions import (
 from callboard.observer import Observers
 from callboard.sdk.context import EndOfClaim, TaskContext
 from callboard.sdk.handlers import Handler, make_handler
-from callboard.services.claims import Claims, Completion, FailedAttempt, Step
+from callboard.services.claims import (
+    Claims,
+    Completion,
+    FailedAttempt,
+    Step,
+    as_encoded,
+    fitting,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -150,8 +157,10 @@ class Worker:
         return register
 
     async def run(self, cb: Callboard | None = None, *, handle_signals: bool = True) -> None:
-        """Work until ``stop``, SIGTERM or SIGINT; then drain: no new claims, running handlers
-        finish, what was not started is given back. A second signal cancels the handlers.
+        """Work until ``stop``, SIGTERM or SIGINT; then drain.
+
+        Nothing more is claimed, running handlers finish, what was not started is given back.
+        A second signal cancels the handlers, and so does cancelling this call.
 
         Raises:
             ConfigError: No handler is registered, or no connection was given.
@@ -262,7 +271,7 @@ class _Shift:
             self._cancel(running, "stopping")
 
     async def _abandon(self) -> None:
-        """Where ``run`` itself is cancelled, end the handlers too; leaving gives their tasks back."""
+        """Where ``run`` itself is cancelled, end the handlers too; their tasks are given back."""
         self.is_stopping = True
         self.cancel_all()
         left: set[asyncio.Task[Any]] = {
@@ -340,9 +349,12 @@ class _Shift:
             if is_second and wants and not self.results and self.asked:
                 return
             limit = min(room, RESULTS_MAX)
-            results, self.results = self.results[:RESULTS_MAX], self.results[RESULTS_MAX:]
+            count = min(fitting(self.results), RESULTS_MAX)
+            results, self.results = self.results[:count], self.results[count:]
             begun = self._unreported()
             self.asked += limit
+            # A bell that rings from here on may be about work that this call does not see.
+            self.is_hungry = self.is_hungry and not limit
             self._spawn(self._step(results, begun, limit))
 
     def _unreported(self) -> list[tuple[str, int]]:
@@ -409,6 +421,7 @@ class _Shift:
                 delay = min(delay * 2, 5.0)
             except CallboardError:
                 log.exception("The engine refused a worker's call.")
+                await asyncio.sleep(POLL_SECONDS * (0.5 + random.random()))
                 return None
 
     def _heed_answers(self, step: Step, begun: list[tuple[str, int]]) -> None:
@@ -429,9 +442,11 @@ class _Shift:
             self.queue.append(running)
             if claimed.lease is not None and claimed.lease < self.worker.lease:
                 self.has_short_lease.set()
-        self.is_hungry = len(claims.tasks) >= limit or bool(claims.tasks and claims.lost)
-        if claims.status == "agent_not_found":
+        if len(claims.tasks) >= limit or claims.lost:
+            self.is_hungry = True
+        if claims.status in ("agent_not_found", "instance_unknown"):
             await self._insist(self._register)
+            self.is_hungry = True
         elif claims.status == "agent_draining":
             # Asked to drain, or swept as lost while this process was stopped: a heartbeat tells.
             await self._insist(self._beat)
@@ -445,6 +460,7 @@ class _Shift:
         for answer in answers or ():
             if not answer.is_ok:
                 log.warning("The failure of task %s was not taken: %s.", answer.id, answer.status)
+        self.is_hungry = True  # A retry may be due at once.
 
     async def _give_back_queue(self) -> None:
         """Release what was claimed and not started."""
@@ -517,6 +533,8 @@ class _Shift:
                 self._accept(outcome)
             elif outcome is not None:
                 self.failures.append(outcome)
+            else:
+                self.is_hungry = True  # What a split or a release made ready may be for us.
         self.measured += 1
         weight = max(0.05, 1 / self.measured)
         self.duration += weight * (seconds - self.duration)
@@ -526,7 +544,7 @@ class _Shift:
         """Keep a result for the next step; one that is no JSON, or too big, is a failure."""
         if outcome.result is not None:
             try:
-                encoded = self.tasks.encode_result(outcome.result)
+                encoded = as_encoded(outcome.result)
             except Exception as error:  # A model's own serialiser may raise anything.
                 failure = Failure.from_exception(error, retryable=False)
                 self.failures.append(FailedAttempt(outcome.id, outcome.fence, failure))

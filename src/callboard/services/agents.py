@@ -13,10 +13,10 @@ from callboard.domain.agent import Agent, AgentSpec, InstanceSpec
 from callboard.domain.names import check_name
 from callboard.domain.task import BATCH_MAX, at_ms, check_seconds
 from callboard.engine.agent_codec import agent_of, fields_of
+from callboard.engine.answers import checked
+from callboard.engine.namespace import Namespace
 from callboard.engine.replies import raise_refusal
 from callboard.exceptions import InvalidArgument, TooLarge
-from callboard.services.base import Namespace
-from callboard.services.items import checked
 
 SWEEP_AGENTS: Final = 200
 DISCOVER_MAX: Final = 1_000

@@ -8,9 +8,9 @@ from typing import Any
 from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
 from callboard.domain.names import check_name
 from callboard.domain.task import at_ms
+from callboard.engine.answers import checked
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import BoardNotFound
-from callboard.services.base import Namespace
-from callboard.services.items import checked
 
 
 class Boards:

@@ -15,14 +15,13 @@ from callboard.domain.names import check_name
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed
 from callboard.engine import codec
+from callboard.engine.answers import Answer, answers_of, checked, finish_cascade
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import InvalidArgument, TooLarge
-from callboard.services.base import Namespace
-from callboard.services.items import Answer, answers_of, checked
 
 T = TypeVar("T")
 
 HANDOFF_SECONDS = 30.0
-ANSWER_SECONDS = 10.0
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -157,18 +156,16 @@ class Holding:
         answers = await self.complete_many([Completion(task_id, fence, result)])
         return answers[0].check(board=self.board)
 
-    @staticmethod
-    def encode_result(value: Any) -> Encoded:
-        """JSON of a result, checked for size, as the completing operations take it."""
-        return Encoded(codec.encode_json("result", value))
-
     async def complete_many(self, results: Iterable[Completion]) -> list[Answer]:
         """Hand in many results; each answers for itself, and a refused one stops nothing."""
         answers: list[Answer] = []
-        for batch in _batches(list(results)):
+        encoded = [Completion(item.id, item.fence, as_encoded(item.result)) for item in results]
+        while encoded:
+            count = fitting(encoded)
+            batch, encoded = encoded[:count], encoded[count:]
             rows = _completion_rows(batch)
             reply = await self._functions.call("task_complete", self.board, "", len(batch), *rows)
-            answers += await self._answers([item.id for item in batch], reply)
+            answers += await self._answered([item.id for item in batch], reply)
         return answers
 
     async def fail(
@@ -215,7 +212,7 @@ class Holding:
                     delay,
                 )
             reply = await self._functions.call("task_fail", self.board, "", len(batch), *rows)
-            answers += await self._answers([item.id for item in batch], reply)
+            answers += await self._answered([item.id for item in batch], reply)
         return answers
 
     async def complete_and_claim(
@@ -259,7 +256,7 @@ class Holding:
         )
         checked(reply, "ok", agent=agent, board=self.board)
         if reply[1]:
-            await self._continue_cascade()
+            await finish_cascade(self._functions)
         return Step(
             tuple(answers_of([item.id for item in results], reply[2])),
             tuple(answers_of([task_id for task_id, _ in begun], reply[3])),
@@ -328,7 +325,7 @@ class Holding:
         for batch in _batches(claims):
             flat = [part for task_id, fence in batch for part in (task_id, fence, delay_ms)]
             reply = await self._functions.call("task_release", self.board, "", len(batch), *flat)
-            answers += await self._answers([task_id for task_id, _ in batch], reply)
+            answers += await self._answered([task_id for task_id, _ in batch], reply)
         return answers
 
     async def handoff(
@@ -405,7 +402,7 @@ class Holding:
             *(value for row in rows for value in row),
         )
         if checked(reply, "ok", "replayed", task=task_id, board=self.board) == "ok" and reply[2]:
-            await self._continue_cascade()
+            await finish_cascade(self._functions)
         return [row[0] for row in rows]
 
     async def ask(self, task_id: str, *, fence: int, question: Any) -> Answer:
@@ -421,7 +418,7 @@ class Holding:
     ) -> Answer:
         """The holder stopped as it was asked to: the task ends cancelled. Raises LeaseLost."""
         reply = await self._functions.call("task_cancel", self.board, "", reason, 1, task_id, fence)
-        return (await self._answers([task_id], reply))[0].check(board=self.board)
+        return (await self._answered([task_id], reply))[0].check(board=self.board)
 
     async def park(self, task_id: str, *, fence: int) -> Answer:
         """Free the claim's slot while its holder waits; lease and fence stay."""
@@ -450,19 +447,11 @@ class Holding:
             answers += answers_of([task_id for task_id, _ in batch], reply[1])
         return answers
 
-    async def _answers(self, ids: Sequence[str], reply: list[Any]) -> list[Answer]:
+    async def _answered(self, ids: Sequence[str], reply: list[Any]) -> list[Answer]:
         checked(reply, "ok", board=self.board)
         if reply[1]:
-            await self._continue_cascade()
+            await finish_cascade(self._functions)
         return answers_of(ids, reply[2])
-
-    async def _continue_cascade(self) -> None:
-        """Work off what the call left in the durable queue; the janitor would do it too."""
-        for _ in range(10_000):
-            reply = await self._functions.call("task_cascade", 10)
-            checked(reply, "ok")
-            if not reply[1]:
-                return
 
     def _claims(self, reply: Sequence[Any]) -> Claims:
         status = reply[0].decode()
@@ -489,17 +478,33 @@ def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
         yield items[start : start + tasks.BATCH_MAX]
 
 
+def as_encoded(result: Any) -> Encoded | None:
+    """A result as checked JSON; None stays None.
+
+    Raises:
+        InvalidArgument: It has no JSON form.
+        TooLarge: It is over 1 MiB.
+    """
+    if result is None or type(result) is Encoded:
+        return result
+    return Encoded(codec.encode_json("result", result))
+
+
+def fitting(results: Sequence[Completion]) -> int:
+    """How many of these encoded results one call may carry: 1,000, and 8 MiB."""
+    total = 0
+    for count, item in enumerate(results[: tasks.BATCH_MAX]):
+        total += len(item.result.json) if item.result is not None else 0
+        if total > tasks.BATCH_BYTES_MAX and count:
+            return count
+    return min(len(results), tasks.BATCH_MAX)
+
+
 def _completion_rows(results: Iterable[Completion]) -> list[Any]:
     rows: list[Any] = []
     for item in results:
-        result = item.result
-        if result is None:
-            encoded = b""
-        elif type(result) is Encoded:
-            encoded = result.json
-        else:
-            encoded = codec.encode_json("result", result)
-        rows += (item.id, item.fence, encoded)
+        encoded = as_encoded(item.result)
+        rows += (item.id, item.fence, encoded.json if encoded is not None else b"")
     return rows
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from callboard.domain.task import Attempt, Task, at_ms
+from callboard.engine.answers import Answer, Answers
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import IllegalState
-from callboard.services.base import Namespace
-from callboard.services.items import Answer, Answers
-from callboard.services.tasks import Tasks
 
 PAGE = 500
 Attempts = list[Attempt]
@@ -36,10 +35,34 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     buried_at: datetime
 
 
+class BoardTasks(Protocol):
+    """What is needed of the board's tasks."""
+
+    board: str
+
+    async def get(self, task_id: str) -> Task:
+        """Read one, or raise."""
+
+    async def get_many(self, task_ids: Sequence[str]) -> list[Task | None]:
+        """Read many, None where there is none."""
+
+    async def attempts(self, task_id: str) -> Attempts:
+        """What was tried."""
+
+    async def retry(self, task_id: str, *, payload: Any = ..., by: str = ...) -> Answer:
+        """Put one back."""
+
+    async def retry_many(self, task_ids: Sequence[str], *, by: str = ...) -> Answers:
+        """Put many back."""
+
+    async def purge(self, task_ids: Sequence[str], *, by: str = ...) -> Answers:
+        """Remove finished ones."""
+
+
 class DeadLetters:
     """The dead letters of one board."""
 
-    def __init__(self, namespace: Namespace, tasks: Tasks) -> None:
+    def __init__(self, namespace: Namespace, tasks: BoardTasks) -> None:
         self._namespace = namespace
         self._tasks = tasks
         self.board = tasks.board
@@ -84,8 +107,13 @@ class DeadLetters:
         return task, await self._tasks.attempts(task_id)
 
     async def requeue(self, task_id: str, *, payload: Any = ..., by: str = "") -> Answer:
-        """Put one back with fresh budgets, its payload replaced where given, and revive what
-        failed for its sake. Raises TaskNotFound, IllegalState, UniqueConflict.
+        """Put one back with fresh budgets, and revive what failed for its sake.
+
+        Args:
+            payload: Replaces the payload, where given.
+
+        Raises:
+            TaskNotFound, IllegalState, UniqueConflict: Nothing changed.
         """
         await self.get(task_id)
         return await self._tasks.retry(task_id, payload=payload, by=by)

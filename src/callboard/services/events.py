@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from callboard.domain.event import Cursor, Event, Gap, TypeFilter, parse_facts
 from callboard.domain.task import at_ms, to_ms
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import InvalidArgument
-from callboard.services.base import Namespace
 
 READ_MAX: Final = 1_000
 POLL_SECONDS: Final = 1.0

@@ -15,10 +15,12 @@ from callboard.domain.names import check_name
 from callboard.domain.task import Note, Status, Task, TaskSpec, TaskSummary
 from callboard.domain.why import Why, explain
 from callboard.engine import codec
+from callboard.engine.answers import Answer, Answers, answers_of, checked, finish_cascade
+from callboard.engine.namespace import Namespace
 from callboard.exceptions import InvalidArgument, TaskCancelled, TaskFailed, TaskNotFound
-from callboard.services.base import Namespace
-from callboard.services.claims import ANSWER_SECONDS, Holding
-from callboard.services.items import Answer, Answers, answers_of, checked
+
+ANSWER_SECONDS: Final = 10.0
+"""How long the last holder of a task that asked is preferred once it is answered."""
 
 IN_FLIGHT: Final = 2
 """Submits under way at once: the next is encoded while the engine works on the last."""
@@ -40,6 +42,24 @@ class Page(msgspec.Struct, frozen=True):
 
     tasks: tuple[TaskSummary, ...]
     cursor: str | None
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """Tasks that any agent serves alike, waiting in one line.
+
+    Attributes:
+        name: ``kind;agent_type;capabilities;services;labels``.
+        waiting: How many.
+        next: The ids that will be claimed first.
+    """
+
+    name: str
+    kind: str
+    waiting: int
+    next: tuple[str, ...]
+
+
+Lanes = list[Lane]
 
 
 class TaskHandle:
@@ -74,8 +94,8 @@ class TaskHandle:
         return f"<TaskHandle {self.id} on {self._tasks.board!r}>"
 
 
-class Tasks(Holding):
-    """The tasks of one board. The claiming side stands in ``Holding``."""
+class Tasks:
+    """The tasks of one board, as those who submit, read and steer them see it."""
 
     def __init__(
         self,
@@ -83,7 +103,9 @@ class Tasks(Holding):
         board: str,
         wait_finished: Callable[[str, str], Awaitable[None]],
     ) -> None:
-        super().__init__(namespace, check_name("board", board))
+        self._namespace = namespace
+        self._functions = namespace.functions
+        self.board = check_name("board", board)
         self._wait_finished = wait_finished
 
     async def submit(self, kind: str, payload: Any = None, **fields: Any) -> TaskHandle:
@@ -151,7 +173,7 @@ class Tasks(Holding):
         for task_id, outcome in zip(ids, reply[1].decode(), strict=True):
             existed[task_id] = outcome == "e"
         if reply[2]:
-            await self._continue_cascade()
+            await finish_cascade(self._functions)
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on a task submitted elsewhere; whether it exists is not checked."""
@@ -246,6 +268,25 @@ class Tasks(Holding):
             if cursor is None:
                 return
 
+    async def lanes(self, *, limit: int = 50, per_lane: int = 3) -> Lanes:
+        """What waits to be claimed, by kind and requirements: the best lanes first.
+
+        Args:
+            limit: 1 to 1,000 lanes.
+            per_lane: 0 to 100 ids of each.
+        """
+        reply = await self._functions.call("task_next", self.board, limit, per_lane)
+        checked(reply, "ok", board=self.board)
+        return [
+            Lane(
+                name=name.decode(),
+                kind=name.decode().partition(";")[0],
+                waiting=waiting,
+                next=tuple(task_id.decode() for task_id in ids[::2]),
+            )
+            for name, waiting, ids in reply[1:]
+        ]
+
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """Wait until the task has ended, and return its result.
 
@@ -312,7 +353,7 @@ class Tasks(Holding):
         return await self._steer("task_retry", task_ids, rows, 3, by)
 
     async def reprioritise(self, task_id: str, priority: int | str, *, by: str = "") -> Answer:
-        """Change an unfinished task's priority, which moves it. Raises IllegalState, TaskNotFound."""
+        """Move an unfinished task to another priority. Raises IllegalState, TaskNotFound."""
         rows = [check_name("task id", task_id), tasks.check_priority(priority)]
         reply = await self._functions.call("task_reprioritise", self.board, by, 1, *rows)
         checked(reply, "ok", board=self.board)
@@ -377,7 +418,7 @@ class Tasks(Holding):
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
 
     async def why(self, task_id: str) -> Why:
-        """Say in words and data where the task stands and what it waits for. Raises TaskNotFound."""
+        """Say in words and data where the task stands and what for. Raises TaskNotFound."""
         reply = await self._functions.call("task_why", self.board, check_name("task id", task_id))
         checked(reply, "ok", task=task_id, board=self.board)
         return explain(self.board, task_id, reply)
@@ -407,7 +448,10 @@ class Tasks(Holding):
             ids = task_ids[start : start + tasks.BATCH_MAX]
             values = rows[start * width : (start + len(ids)) * width]
             reply = await self._functions.call(name, self.board, *before, len(ids), *values)
-            answers += await self._answers(ids, reply)
+            checked(reply, "ok", board=self.board)
+            if reply[1]:
+                await finish_cascade(self._functions)
+            answers += answers_of(ids, reply[2])
         return answers
 
     async def _edited(self, task_id: str, payload: Any) -> tuple[bytes, bytes]:

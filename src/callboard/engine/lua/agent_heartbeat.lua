@@ -10,6 +10,7 @@
 -- RETURNS ok now_ms answers | no_namespace | newer_format
 -- ITEMS   ok | drain | agent_not_found | instance_unknown
 -- EVENTS  agent:status
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include depart
 

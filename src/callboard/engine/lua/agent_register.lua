@@ -9,6 +9,7 @@
 -- ARGV    agent_id:str, profile:str, given:str, max_concurrent:int, interval_ms:int, instance:str, slots:int, prefetch:int, pid:str, host:str, fields:rows
 -- RETURNS ok now_ms revision outcome status | too_many_instances limit | no_namespace | newer_format
 -- EVENTS  agent:registered, agent:conflict, task:lease_lost, task:released
+-- REPEAT  by state
 -- include depart
 
 local INSTANCES_MOST = 1000

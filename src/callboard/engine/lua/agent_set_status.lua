@@ -6,6 +6,7 @@
 -- ARGV    agent_id:str, declared:str, by:str, load:str
 -- RETURNS ok now_ms more previous | agent_not_found | no_namespace | newer_format
 -- EVENTS  agent:status, task:ready, task:assigned
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include depart
 

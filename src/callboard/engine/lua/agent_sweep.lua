@@ -9,6 +9,7 @@
 -- ARGV    limit:int
 -- RETURNS ok more instances_lost agents_lost | no_namespace | newer_format
 -- EVENTS  agent:instance_lost, agent:lost, agent:deregistered, task:lease_lost, task:released, task:failed, task:cancelled, task:ready, task:assigned
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include depart
 

@@ -7,6 +7,7 @@
 -- ARGV    board_name:str, by:str, pairs:rows
 -- RETURNS ok | step_fixed step | no_namespace | newer_format
 -- EVENTS  board:created, board:changed
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include place
 

@@ -5,6 +5,7 @@
 -- ARGV    board_name:str, limit:int
 -- RETURNS ok more | no_namespace | newer_format
 -- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include lose, purge
 

@@ -4,6 +4,7 @@
 -- ARGV    pairs:rows
 -- RETURNS ok | no_namespace | newer_format
 -- EVENTS  board:changed
+-- REPEAT  by state
 -- include open
 
 local t, refusal = open(format_key, now)

@@ -7,6 +7,7 @@
 -- ARGV    interval_ms:int, continuous:int
 -- RETURNS due boards | not_due | no_namespace | newer_format
 -- EVENTS  none
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include open
 

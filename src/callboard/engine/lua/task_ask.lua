@@ -4,6 +4,7 @@
 -- ARGV    board_name:str, instance:str, id:str, fence:str, question:str
 -- RETURNS ok | replayed | cancelled | lease_lost | task_not_found | no_namespace | newer_format
 -- EVENTS  task:input_required, task:cancelled
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

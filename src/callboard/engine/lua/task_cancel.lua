@@ -7,6 +7,7 @@
 -- RETURNS ok more answers | no_namespace | newer_format
 -- ITEMS   cancelled | requested | finished | lease_lost | task_not_found
 -- EVENTS  task:cancelled, task:cancel_requested, task:ready
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include hold
 

@@ -4,6 +4,7 @@
 -- ARGV    limit:int
 -- RETURNS ok more | no_namespace | newer_format
 -- EVENTS  task:failed, task:cancelled, task:ready, task:revived, task:assigned
+-- REPEAT  by state
 -- FLAGS   allow-oom
 -- include outcome
 

@@ -7,6 +7,7 @@
 -- RETURNS ok more answers | no_namespace | newer_format
 -- ITEMS   ok | replayed | lease_lost | task_not_found
 -- EVENTS  task:completed, task:ready, task:assigned
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

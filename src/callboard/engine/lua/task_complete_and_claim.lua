@@ -8,6 +8,7 @@
 -- RETURNS ok more answers begun_answers claim | no_namespace | newer_format
 -- ITEMS   ok | replayed | lease_lost | task_not_found
 -- EVENTS  task:completed, task:started, task:claimed, task:lease_lost, task:ready, task:assigned, workstealing:request
+-- REPEAT  by fence and request id
 -- FLAGS   allow-oom
 -- include hold
 

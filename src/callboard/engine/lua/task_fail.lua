@@ -8,6 +8,7 @@
 -- RETURNS ok more answers | no_namespace | newer_format
 -- ITEMS   retry_scheduled | failed | cancelled | replayed | lease_lost | task_not_found
 -- EVENTS  task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

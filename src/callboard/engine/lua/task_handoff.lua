@@ -4,8 +4,9 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, id:str, fence:str, to_agent:str, take_up_ms:int
--- RETURNS ok | replayed | lease_lost | task_not_found | agent_not_found | agent_draining status | does_not_fit missing | no_namespace | newer_format
+-- RETURNS ok | replayed | cancel_requested | lease_lost | task_not_found | agent_not_found | agent_draining status | does_not_fit missing | no_namespace | newer_format
 -- EVENTS  task:assigned
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 
@@ -18,6 +19,7 @@ if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'a' and r[HOLDER] =
   return { 'replayed' }
 end
 if no then return { no } end
+if has(r, 'C') then return { 'cancel_requested' } end
 local agent = load_agent(t, to_agent)
 if not agent then return { 'agent_not_found' } end
 if not takes_work(agent) then return { 'agent_draining', agent.status } end

@@ -14,6 +14,7 @@ local heads = call('ZRANGE', b.keys.heads, 0, lanes_most - 1)
 local reply = { 'ok' }
 for i = 1, #heads do
   local key = b.keys.lane .. heads[i]
-  reply[i + 1] = { heads[i], call('ZCARD', key), call('ZRANGE', key, 0, per_lane - 1, 'WITHSCORES') }
+  local ids = per_lane > 0 and call('ZRANGE', key, 0, per_lane - 1, 'WITHSCORES') or {}
+  reply[i + 1] = { heads[i], call('ZCARD', key), ids }
 end
 return reply

@@ -5,6 +5,7 @@
 -- ARGV    board_name:str, by:str, id:str, operation:str, note:str
 -- RETURNS ok count | replayed | task_not_found | too_many_notes limit | no_namespace | newer_format
 -- EVENTS  task:noted
+-- REPEAT  by operation id
 -- include hold
 
 local NOTES_MOST = 1000

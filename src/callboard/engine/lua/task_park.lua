@@ -7,6 +7,7 @@
 -- ARGV    board_name:str, instance:str, id:str, fence:str, parked:int
 -- RETURNS ok | lease_lost | task_not_found | no_namespace | newer_format
 -- EVENTS  none: waiting is the holder's own affair
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

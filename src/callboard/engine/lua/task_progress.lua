@@ -6,6 +6,7 @@
 -- ARGV    board_name:str, instance:str, id:str, fence:str, field:str, value:str
 -- RETURNS ok | cancel | lease_lost | task_not_found | no_namespace | newer_format
 -- EVENTS  task:progress
+-- REPEAT  by fence
 -- include hold
 
 local t, refusal = open(format_key, now)

@@ -9,6 +9,7 @@
 -- RETURNS ok now_ms answers | no_namespace | newer_format
 -- ITEMS   ok | cancel | lease_lost | task_not_found
 -- EVENTS  none: a renewal is not news
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

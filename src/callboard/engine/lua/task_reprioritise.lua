@@ -7,6 +7,7 @@
 -- RETURNS ok answers | no_namespace | newer_format
 -- ITEMS   ok | task_not_found | illegal_state
 -- EVENTS  task:moved
+-- REPEAT  by state
 -- include hold
 
 local t, refusal = open(format_key, now)

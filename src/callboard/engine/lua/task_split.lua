@@ -5,8 +5,9 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, id:str, fence:str, policy:str, count:int, tasks:rows
--- RETURNS ok outcomes | replayed | lease_lost | task_not_found | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | no_namespace | newer_format
+-- RETURNS ok outcomes | replayed | cancel_requested | lease_lost | task_not_found | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | no_namespace | newer_format
 -- EVENTS  task:created, task:split, task:assigned, task:failed
+-- REPEAT  by fence
 -- include hold, submit
 
 local t, refusal = open(format_key, now)
@@ -16,6 +17,7 @@ local r = load_record(b, id)
 local no = stale(r, fence)
 if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'b' then return { 'replayed' } end
 if no then return { no } end
+if has(r, 'C') then return { 'cancel_requested' } end
 local parent = { id = id, deps = {}, options = {}, is_referred = has(r, 'D') }
 local rows, fresh, impossible = submit_check(b, ARGV, tasks_at, count, parent)
 if impossible then return impossible end

@@ -7,6 +7,7 @@
 -- RETURNS ok answers | no_namespace | newer_format
 -- ITEMS   ok | lease_lost | task_not_found
 -- EVENTS  task:started
+-- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 

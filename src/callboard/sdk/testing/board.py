@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from callboard.app import Callboard, connect
+from callboard.app import BoardTasks, Callboard, connect
 from callboard.domain.agent import LOST_AFTER
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.domain.task import HELD, Task
@@ -20,7 +20,7 @@ from callboard.sdk.testing.drain import Drain, Drained
 from callboard.sdk.testing.engine import shared_engine_url
 from callboard.sdk.worker import Worker
 from callboard.services.agents import Beat
-from callboard.services.tasks import TaskHandle, Tasks
+from callboard.services.tasks import TaskHandle
 
 NEVER_MS: Final = 315_360_000_000
 """Ten years between sweeps count as no gap, so a moved clock gives no lease a grace."""
@@ -39,7 +39,7 @@ class ThrowawayBoard:
     """
 
     cb: Callboard
-    tasks: Tasks
+    tasks: BoardTasks
 
     def __init__(self, name: str, at: datetime | None) -> None:
         self.name = name

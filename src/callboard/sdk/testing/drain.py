@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from callboard.app import BoardTasks
+from callboard.app import BoardTasks
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.board import Counts
 from callboard.domain.retry import Failure
@@ -27,8 +29,8 @@ from callboard.exceptions import (
 from callboard.sdk.context import EndOfClaim, TaskContext
 from callboard.sdk.handlers import Handler
 from callboard.sdk.worker import Worker
-from callboard.services.claims import Completion, FailedAttempt
-from callboard.services.tasks import TaskHandle, Tasks
+from callboard.services.claims import Completion, FailedAttempt, as_encoded
+from callboard.services.tasks import TaskHandle
 
 if TYPE_CHECKING:
     from callboard.sdk.testing.board import ThrowawayBoard
@@ -254,16 +256,16 @@ class Drain:
         else:
             await self._complete(tasks, claimed, result)
 
-    async def _complete(self, tasks: Tasks, claimed: Claimed, result: Any) -> None:
+    async def _complete(self, tasks: BoardTasks, claimed: Claimed, result: Any) -> None:
         try:
-            encoded = tasks.encode_result(result)
+            encoded = as_encoded(result)
         except InvalidArgument as error:
             await self._fail(tasks, claimed, Failure.from_exception(error, retryable=False))
             return
         answers = await tasks.complete_many([Completion(claimed.id, claimed.fence, encoded)])
         self._ends["completed" if answers[0].is_ok else "refused"].append(claimed.id)
 
-    async def _fail(self, tasks: Tasks, claimed: Claimed, failure: Failure) -> None:
+    async def _fail(self, tasks: BoardTasks, claimed: Claimed, failure: Failure) -> None:
         attempt = FailedAttempt(claimed.id, claimed.fence, failure, failure.delay)
         answer = (await tasks.fail_many([attempt]))[0]
         if not answer.is_ok:
@@ -315,11 +317,11 @@ class Drain:
                     totals[field] += number
         return Counts(**totals)
 
-    def _boards(self) -> list[Tasks]:
+    def _boards(self) -> list[BoardTasks]:
         names = sorted({worker.board for worker in self._workers})
         return [self._board.cb.board(name).tasks for name in names]
 
-    def _tasks(self, worker: Worker) -> Tasks:
+    def _tasks(self, worker: Worker) -> BoardTasks:
         return self._board.cb.board(worker.board).tasks
 
 

@@ -1,6 +1,14 @@
 -- An agent as the functions see it: what it can serve, whether it takes work, its room.
 -- include fit
 
+-- By how much the writes gathered so far will change a set of tasks: what this call moved
+-- counts already, else it would see an agent as full that is not.
+local function gathered(t, key)
+  local change = 0
+  for _, score in pairs(t.sets[key] or {}) do change = change + (score and 1 or -1) end
+  return change
+end
+
 -- Read once a call; nil where no such agent is registered. `limit` is how many tasks it
 -- may hold at once, over all its instances. One that went away shows how as its status.
 local function load_agent(t, id)
@@ -14,13 +22,12 @@ local function load_agent(t, id)
     return nil
   end
   local held, reserved = held_key(t.prefix, id), reserved_key(t.prefix, id)
-  -- What this call moved already counts: else it would see an agent as full that is not.
-  if t.sets[held] or t.sets[reserved] then write_sets(t) end
   agent = {
     id = id, profile = h[1], status = h[6] or h[2], limit = tonumber(h[3]) or 100,
     health = tonumber(h[4]) or 1, ready = tonumber(h[5]) or tonumber(h[3]) or 100,
     lapsed = tonumber(h[7]) or 0,
-    held = call('ZCARD', held), reserved = call('ZCARD', reserved),
+    held = call('ZCARD', held) + gathered(t, held),
+    reserved = call('ZCARD', reserved) + gathered(t, reserved),
   }
   t.agents[id] = agent
   return agent

@@ -1,4 +1,4 @@
-"""Answers of the operations that take many items: one for each, in order."""
+"""What operations answer: a status, and where they take many items one for each, in order."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from callboard.engine.functions import Functions
 from callboard.engine.replies import raise_refusal
 
 
@@ -35,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 Answers = list[Answer]
 
+CASCADE_CALLS_MAX = 10_000
+
 REFUSALS = frozenset(
     {"lease_lost", "task_not_found", "illegal_state", "unique_conflict", "finished"}
 )
@@ -52,3 +55,12 @@ def checked(reply: Sequence[Any], *expected: str, **context: Any) -> str:
     if status not in expected:
         raise_refusal(status, reply, **context)
     return status
+
+
+async def finish_cascade(functions: Functions) -> None:
+    """Work off what a call left in the durable queue; the janitor would do it too."""
+    for _ in range(CASCADE_CALLS_MAX):
+        reply = await functions.call("task_cascade", 10)
+        checked(reply, "ok")
+        if not reply[1]:
+            return
