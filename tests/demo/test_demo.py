@@ -480,7 +480,7 @@ def test_a_worker_is_killed_and_everything_is_done_once(tree: Path, tmp_path: Pa
     assert "✓ nothing recorded twice: 35 results taken for 35 tasks" in output
     assert "✓ no stale result taken" in output
     assert "✗" not in output
-    assert "callboard dlq show measure.planted.not_python --board survey-" in output
+    assert "dlq show measure.planted.not_python --board survey-" in output
     report = (cwd / "callboard-report" / "tree.md").read_text()
     assert report.startswith("# Survey of ")
     assert "measure planted/not_python.py" in report

@@ -176,15 +176,14 @@ def _functions_of(path: Path) -> set[str]:
 
 
 def _commands_of(page: Path) -> Iterator[str]:
-    for block in blocks(page):
-        if block.language in ("sh", "bash", "console"):
-            for line in block.text.replace("\\\n", " ").splitlines():
-                for part in re.split(r"\s(?:&&|\|\||[|;&>#])(?:\s|$)", line):
-                    words = part.strip().removeprefix("$ ")
-                    if words.startswith("callboard "):
-                        yield words
-    for words in re.findall(r"`(callboard [^`\n]+)`", prose(page)):
-        yield words
+    shells = [block.text for block in blocks(page) if block.language in ("sh", "bash", "console")]
+    indented = re.findall(r"^ {4}(\S[^\n]*)$", prose(page), re.MULTILINE)
+    for line in "\n".join([*shells, *indented]).replace("\\\n", " ").splitlines():
+        for part in re.split(r"\s(?:&&|\|\||[|;&>#])(?:\s|$)", line):
+            words = part.strip().removeprefix("$ ")
+            if words.startswith("callboard "):
+                yield words
+    yield from re.findall(r"`(callboard [^`\n]+)`", prose(page))
 
 
 COMMANDS: Final = [(page, words) for page in PAGES for words in _commands_of(page)]
@@ -232,6 +231,16 @@ def test_a_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8"))
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    package = ROOT / "src" / "callboard"
+    homes = (ROOT, package, package / "engine", package / "engine" / "lua")
+    named = re.findall(r"`([\w/.]+\.(?:py|lua|toml|md))`", text)
+
+    assert len(named) > 25
+    assert [name for name in named if not any((home / name).exists() for home in homes)] == []
 
 
 # Examples

@@ -154,7 +154,7 @@ def raised(error: BaseException) -> BaseException:
 def test_fatal_is_not_retryable():
     failure = Failure.from_exception(raised(Fatal("no such repository", repository="x")))
 
-    assert (failure.type, failure.message) == ("callboard.exceptions.Fatal", "no such repository")
+    assert (failure.type, failure.message) == ("Fatal", "no such repository")
     assert failure.retryable is False
     assert failure.details == {"repository": "x"}
 

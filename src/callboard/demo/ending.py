@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,23 +135,34 @@ def _figures(ledger: Ledger) -> Iterator[str]:
     )
 
 
+def _program() -> str:
+    """How the command line is called from here: by name, or by path where it has none."""
+    if shutil.which("callboard"):
+        return "callboard"
+    beside = Path(sys.executable).with_name("callboard")
+    if not beside.exists():
+        return f"{Path(sys.executable).name} -m callboard.cli"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
+
+
 def _commands(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    board, where = outcome.board, outcome.where
-    yield f"callboard boards show {board}{where}", "the board as it stands now"
+    board, where, program = outcome.board, outcome.where, _program()
+    yield f"{program} boards show {board}{where}", "the board as it stands now"
     dead = [task for task, life in outcome.ledger.lives.items() if life.failures]
     if dead:
         yield (
-            f"callboard dlq show {dead[0]} --board {board}{where}",
+            f"{program} dlq show {dead[0]} --board {board}{where}",
             "the dead letter with its payload, error and every attempt",
         )
         yield (
-            f"callboard tasks why {dead[0]} --board {board}{where}",
+            f"{program} tasks why {dead[0]} --board {board}{where}",
             "why it stands where it stands, and what would move it",
         )
     if outcome.victim is not None and outcome.victim.held:
         task = outcome.victim.held[0]
         yield (
-            f"callboard tasks show {task} --board {board}{where}",
+            f"{program} tasks show {task} --board {board}{where}",
             "a task that outlived its worker, with both of its attempts",
         )
-    yield f"callboard agents list{where}", "who was there, and who was lost"
+    yield f"{program} agents list{where}", "who was there, and who was lost"

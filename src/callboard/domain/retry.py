@@ -296,7 +296,7 @@ def _plain(value: object) -> Any:
 
 
 def _type_name(kind: type[BaseException]) -> str:
-    if kind.__module__ in ("builtins", "__main__"):
+    if kind.__module__ in ("builtins", "__main__", CallboardError.__module__):
         return kind.__qualname__
     return f"{kind.__module__}.{kind.__qualname__}"
 

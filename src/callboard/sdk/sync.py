@@ -67,8 +67,10 @@ class Portal:
         if fault:
             work.close()
             raise EngineError(fault)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        # Made before anything is under way: Ctrl-C may come between any two lines from here.
+        future: concurrent.futures.Future[R] = concurrent.futures.Future()
         try:
+            self._loop.call_soon_threadsafe(self._begin, work, future)
             return future.result()
         except concurrent.futures.CancelledError:
             raise EngineError("The connection was closed while this call was under way.") from None
@@ -94,6 +96,30 @@ class Portal:
         if threading.get_ident() == self._thread.ident:
             return "A call of callboard.sync from its own event loop would wait for itself."
         return ""
+
+    def _begin(self, work: Coroutine[Any, Any, R], future: concurrent.futures.Future[R]) -> None:
+        """On the loop: run *work* as a task, which ends with *future*, and the other way round."""
+        if self._is_closed:
+            work.close()
+            future.cancel()
+            return
+        task = self._loop.create_task(work)
+
+        def ended(task: asyncio.Task[R]) -> None:
+            with suppress(concurrent.futures.InvalidStateError):  # Cancelled meanwhile.
+                if task.cancelled():
+                    future.cancel()
+                elif (error := task.exception()) is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(task.result())
+
+        def given_up(future: concurrent.futures.Future[R]) -> None:
+            if future.cancelled() and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(task.cancel)
+
+        task.add_done_callback(ended)
+        future.add_done_callback(given_up)
 
     def _turn(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -46,7 +46,7 @@ class Racer:
                 step = await self.cb.tasks.complete_and_claim(
                     self.name, "1", results=held, limit=limit, started=limit
                 )
-                answers, claims = step.completed, step.claims
+                answers, claims = list(step.completed), step.claims
             else:
                 answers = await self.cb.tasks.complete_many(held)
                 claims = await self.cb.tasks.claim(self.name, instance="1", limit=limit)

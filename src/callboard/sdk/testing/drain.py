@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from callboard.app import BoardTasks
-from callboard.app import BoardTasks
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.board import Counts
 from callboard.domain.retry import Failure

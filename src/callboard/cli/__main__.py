@@ -1,0 +1,5 @@
+"""``python -m callboard.cli``: the command line where its script is not on the path."""
+
+from callboard.cli import main
+
+main()
