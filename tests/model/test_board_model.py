@@ -521,15 +521,22 @@ class BoardMachine(RuleBasedStateMachine):
         if item := self.pick(board, which, "q"):
             self.do("answer", board, item.id, lost=lost)
 
-    @rule(board=BOARD, which=WHICH, data=st.data(), known=st.booleans(), lost=LOST)
-    def split(self, board: str, which: int, data: st.DataObject, known: bool, lost: bool) -> None:
+    @rule(
+        board=BOARD,
+        which=WHICH,
+        data=st.data(),
+        known=st.sampled_from(["", "", "other", "itself"]),
+        lost=LOST,
+    )
+    def split(self, board: str, which: int, data: st.DataObject, known: str, lost: bool) -> None:
         item = self.pick(board, which)
         if item is None:
             return
         fresh = self.draw_specs(board, data)
         children = list(fresh)
-        if known and (other := self.pick(board, data.draw(WHICH), "bspackiqdfx")):
-            children.append(other.spec)
+        if known:
+            other = self.pick(board, data.draw(WHICH), "bspackiqdfx")
+            children.append(other.spec if other and known == "other" else item.spec)
         policy = data.draw(st.sampled_from(["run", "fail", "skip"]))
         answer = self.do("split", board, item.id, item.fence, children, policy, lost=lost)
         if answer[0] == "ok" or fresh[0].id in self.model.boards[board].items:
@@ -575,6 +582,13 @@ class BoardMachine(RuleBasedStateMachine):
     def a_request_arrives_once_more(self, which: int) -> None:
         request = self.sent[-1 - which % len(self.sent)]
         self.do(request.name, *request.arguments)
+
+    @rule(which=st.integers(0, 3))
+    def a_late_claim_arrives_once_more(self, which: int) -> None:
+        claims = [request for request in self.sent if request.name == "claim"]
+        if claims:
+            request = claims[-1 - which % len(claims)]
+            self.do(request.name, *request.arguments)
 
     # Time
 
@@ -821,7 +835,7 @@ def _submissions(draw: Callable[..., Any], first: int) -> list[Submission]:
                 priority=draw(st.sampled_from([0, 0, 0, 1, -2, 10])),
                 deps=deps,
                 policy=draw(st.sampled_from(["fail", "fail", "skip", "run"])),
-                unique=draw(st.sampled_from([None] * 6 + ["u1", "u2"])),
+                unique=draw(st.sampled_from([None, None, None, "u1"])),
                 delay=draw(st.sampled_from([None] * 5 + [1.0, 5.0])),
                 suggested=draw(st.sampled_from([None] * 5 + ["ann", "bob"])),
             )
