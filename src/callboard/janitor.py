@@ -18,6 +18,9 @@ from callboard.services.agents import Agents
 
 INTERVAL_SECONDS: Final = 1.0
 SWEEP_LIMIT: Final = 200
+TIDY_SECONDS: Final = 3_600.0
+"""How often function libraries that nobody uses are looked for."""
+
 ROUNDS_MAX: Final = 50
 """Rounds a board gets in one interval; what is left comes in the next."""
 
@@ -35,6 +38,7 @@ class Janitor:
         self._agents = agents
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
+        self._tidied_at = -TIDY_SECONDS
 
     def start(self) -> None:
         """Run in the background until ``stop``; starting twice does nothing."""
@@ -62,6 +66,7 @@ class Janitor:
         for board in boards:
             await self._sweep_board(board)
         await self._continue_cascades()
+        await self._tidy()
         return True
 
     async def _boards(self) -> list[bytes]:
@@ -88,6 +93,12 @@ class Janitor:
             checked(reply, "ok")
             if not reply[1]:
                 return
+
+    async def _tidy(self) -> None:
+        at = asyncio.get_running_loop().time()
+        if at - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = at
+            await self._functions.tidy()
 
     async def _run(self) -> None:
         while True:

@@ -165,6 +165,11 @@ async def _(s: Stage) -> Act:
     return act
 
 
+@case("namespace_libraries", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("namespace_libraries", "callboard_own", 1_000, "callboard_own"))
+
+
 @case("namespace_tick", "due")
 async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("namespace_tick", 1_000, 0))

@@ -624,6 +624,8 @@ class Plain:
                 return ("replayed",)
         if no:
             return (no,)
+        if board.items[task_id].is_cancel_asked:
+            return ("cancel_requested",)
         item, agent = board.items[task_id], self.agents[to]
         if not agent.takes_work:
             return ("agent_draining",)
@@ -667,6 +669,8 @@ class Plain:
             return ("replayed",)
         if no:
             return (no,)
+        if board.items[task_id].is_cancel_asked:
+            return ("cancel_requested",)
         item = board.items[task_id]
         refusal, fresh, _ = self._check(board, children, item)
         if refusal:

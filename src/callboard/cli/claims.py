@@ -13,7 +13,7 @@ from callboard.domain.agent import AgentSpec
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.domain.retry import Failure
 from callboard.domain.task import LEASE_MAX
-from callboard.exceptions import AgentFull, AgentNotFound
+from callboard.exceptions import AgentNotFound
 
 if TYPE_CHECKING:
     from callboard.app import Callboard
@@ -63,12 +63,6 @@ async def claim(
     else:
         claims = await tasks.claim(agent, limit=limit, lease=seconds)
         status, claimed = claims.status, list(claims.tasks)
-    if status == "agent_full":
-        raise AgentFull(
-            f"Agent {agent!r} holds as many tasks as it may. "
-            "Finish some: callboard tasks complete.",
-            agent=agent,
-        )
     value = {"status": status, "tasks": [render_tasks.claimed_shape(one) for one in claimed]}
     out.emit(value, render_tasks.claimed, claimed, board, agent)
 

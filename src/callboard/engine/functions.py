@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,9 @@ _CONSTANTS = re.compile(
     re.MULTILINE,
 )
 _LUA_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
+PREFIX = "callboard_"
+UNUSED_MS = 7 * 86_400_000
+
 _MARK = "cb@"  # stands for the names' common part until the text is hashed
 _TYPES = {"str": "{}", "int": "tonumber({})", "num": "tonumber({})"}
 
@@ -170,8 +173,8 @@ def library() -> Library:
     )
     digest = hashlib.sha256((shared + functions).encode()).hexdigest()[:10]
     names = {name: f"cb_{digest}_{name}" for name in headers}
-    text = f"#!lua name=callboard_{digest}\n{shared}\n{functions.replace(_MARK, f'cb_{digest}_')}"
-    return Library(f"callboard_{digest}", text.encode(), headers, names)
+    text = f"#!lua name={PREFIX}{digest}\n{shared}\n{functions.replace(_MARK, f'cb_{digest}_')}"
+    return Library(f"{PREFIX}{digest}", text.encode(), headers, names)
 
 
 class Functions:
@@ -207,6 +210,22 @@ class Functions:
         except ResponseError as error:
             if "already exists" not in str(error):
                 raise
+
+    async def tidy(self) -> list[str]:
+        """Delete libraries of other releases that nobody used here for seven days; name them."""
+        try:
+            listed = await self._connection.call("FUNCTION", "LIST", "LIBRARYNAME", f"{PREFIX}*")
+        except ResponseError:
+            return []  # an operator may forbid it, and looks after the libraries then
+        names = [name.decode() for name in _library_names(listed)]
+        reply = await self.call("namespace_libraries", self._library.name, UNUSED_MS, *names)
+        unused = [name.decode() for name in reply[1:]]
+        for name in unused:
+            try:
+                await self._connection.call("FUNCTION", "DELETE", name)
+            except ResponseError:
+                continue  # another janitor was quicker
+        return unused
 
     async def call_on(
         self, call: Callable[..., Awaitable[Any]], name: str, *arguments: Any
@@ -260,6 +279,15 @@ class Functions:
                 raise
         await self.load()
         return await self._connection.call(*command, timeout=timeout)
+
+
+def _library_names(listed: Iterable[Any]) -> Iterator[bytes]:
+    """The names in a reply of FUNCTION LIST, in either protocol's shape."""
+    for entry in listed:
+        fields = (
+            entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+        )
+        yield fields[b"library_name"]
 
 
 def _translated(name: str, error: ResponseError) -> exceptions.EngineError:

@@ -322,6 +322,7 @@ class Boards(Facade[boards.Boards]):
     resume = _blocking(boards.Boards.resume)
     pause_all = _blocking(boards.Boards.pause_all)
     resume_all = _blocking(boards.Boards.resume_all)
+    configure_namespace = _blocking(boards.Boards.configure_namespace)
 
 
 class Agents(Facade[agents.Agents]):

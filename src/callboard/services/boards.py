@@ -7,10 +7,10 @@ from typing import Any
 
 from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
 from callboard.domain.names import check_name
-from callboard.domain.task import at_ms
+from callboard.domain.task import at_ms, check_seconds
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import BoardNotFound
+from callboard.exceptions import BoardNotFound, InvalidArgument
 
 
 class Boards:
@@ -66,6 +66,38 @@ class Boards:
     async def resume_all(self, *, by: str = "") -> None:
         """Undo ``pause_all``; boards paused by themselves stay so."""
         await self._configure_namespace("paused", "0")
+
+    async def configure_namespace(
+        self,
+        *,
+        channels: bool | None = None,
+        grace: float | None = None,
+        events_kept: int | None = None,
+    ) -> None:
+        """Set what holds for all boards; what is None stays as it is.
+
+        Args:
+            channels: Whether the documented pub/sub channels are published to. True.
+            grace: Seconds that deadlines get which fell into a gap, 0 to 3,600. 10.
+            events_kept: Events kept, about, 1,000 to 100,000,000. 100,000.
+
+        Raises:
+            InvalidArgument: A value is out of its bounds.
+        """
+        pairs: list[str] = []
+        if channels is not None:
+            pairs += ["channels", str(int(channels))]
+        if grace is not None:
+            pairs += ["grace", str(check_seconds("grace", grace, 0, 3_600))]
+        if events_kept is not None:
+            if not 1_000 <= events_kept <= 100_000_000:
+                raise InvalidArgument(
+                    f"events_kept is {events_kept!r}; it must be from 1,000 to 100,000,000.",
+                    field="events_kept",
+                )
+            pairs += ["retain", str(events_kept)]
+        if pairs:
+            await self._configure_namespace(*pairs)
 
     async def _configure_namespace(self, *pairs: str) -> None:
         checked(await self._functions.call("namespace_configure", *pairs), "ok")

@@ -108,7 +108,7 @@ class Holding:
                 tasks as far as they are still held, and lists the others as lost.
 
         Raises:
-            AgentNotFound, AgentDraining, BoardPaused: Nothing can be claimed now.
+            AgentNotFound, AgentDraining, AgentFull, BoardPaused: Nothing can be claimed now.
             InvalidArgument: An argument is out of its bounds.
         """
         reply = await self._functions.call(
@@ -122,7 +122,7 @@ class Holding:
             tasks.check_seconds("wait", wait, 0, 3_600),
             tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
         )
-        checked(reply, "ok", "empty", "replayed", "agent_full", agent=agent, board=self.board)
+        checked(reply, "ok", "empty", "replayed", agent=agent, board=self.board)
         return self._claims(reply)
 
     async def take(

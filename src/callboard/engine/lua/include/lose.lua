@@ -12,8 +12,8 @@ end
 -- started is not at fault the first time; others spend a crash, and become a dead letter
 -- after enough crashes, or enough different crashed instances.
 local function lose(b, id, r)
-  local t = b.t
-  local _, instance = match(r[HOLDER], '^([^/]*)/?(.*)$')
+  local t, holder = b.t, r[HOLDER]
+  local _, instance = match(holder, '^([^/]*)/?(.*)$')
   if r[STATUS] == 'k' then
     flag(r, 'Z')
   else
@@ -23,16 +23,18 @@ local function lose(b, id, r)
       r[CRASHED] = r[CRASHED] == '' and instance or r[CRASHED] .. ',' .. instance
     end
   end
-  fact(t, 'task:lease_lost', b.name, id, 'pending', r[HOLDER], r[FENCE], r[CRASHES])
   leave(b, id, r)
-  if has(r, 'C') then return cancel_task(b, id, r, 'requested') end
   local _, instances = string.gsub(r[CRASHED], '[^,]+', '')
-  if instances >= b.poison or tonumber(r[CRASHES]) >= b.crashes then
-    return bury(b, id, r, '{"type":"poison","message":"Lost ' .. r[CRASHES] .. ' times, by ' .. instances
+  if has(r, 'C') then
+    cancel_task(b, id, r, 'requested')
+  elseif instances >= b.poison or tonumber(r[CRASHES]) >= b.crashes then
+    bury(b, id, r, '{"type":"poison","message":"Lost ' .. r[CRASHES] .. ' times, by ' .. instances
       .. ' instances.","retryable":false}', 'poison')
+  else
+    make_ready(b, id, r)
+    save(b, id)
   end
-  make_ready(b, id, r)
-  save(b, id)
+  fact(t, 'task:lease_lost', b.name, id, WORDS[r[STATUS]], holder, r[FENCE], r[CRASHES])
 end
 
 -- An overdue lease: out of time where the attempt had a time limit, else lost.

@@ -20,7 +20,7 @@ local EVENT_KINDS = {
   'agent:deregistered', 'board:created', 'board:changed', 'task:created', 'task:completed',
   'task:started', 'task:progress', 'task:noted', 'task:input_required', 'task:answered',
   'task:split', 'task:released', 'task:lease_lost', 'task:retry_scheduled', 'task:failed',
-  'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:blocked', 'task:ready',
+  'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:ready',
   'task:moved', 'task:edited', 'workstealing:request', 'task:assigned', 'task:claimed',
   'task:purged',
 }
