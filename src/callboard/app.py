@@ -15,6 +15,7 @@ from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
 from callboard.engine.namespace import Namespace
 from callboard.engine.probe import EngineFacts, probe
+from callboard.exceptions import OutcomeUnknown
 from callboard.janitor import Janitor
 from callboard.observer import Observers
 from callboard.services.agents import Agents
@@ -24,6 +25,9 @@ from callboard.services.dead_letters import DeadLetters
 from callboard.services.events import Events
 from callboard.services.tasks import Tasks
 from callboard.waiting import EndWatch
+
+
+PROBES_MAX = 3
 
 
 class BoardTasks(Tasks, Holding):
@@ -104,7 +108,7 @@ class Callboard:
             )
             functions = Functions(self._connection, keys.format, self._clock)
             self.namespace = Namespace(self._name, self._connection, functions, keys)
-            self.facts = await self._probe(self._connection.call)
+            self.facts = await self._probe_at_first()
             functions.reopen = self._reopen
             self._connection.on_reconnect.append(self._probe_again)
         except BaseException:
@@ -160,6 +164,16 @@ class Callboard:
             return await self.namespace.functions.call_on(call, name, *arguments)
 
         return await probe(call, self.namespace.keys, functions_call, adopt=self._adopt)
+
+    async def _probe_at_first(self) -> EngineFacts:
+        """Probe, again where the engine went away meanwhile: looking twice does no harm."""
+        assert self._connection is not None
+        for _ in range(PROBES_MAX - 1):
+            try:
+                return await self._probe(self._connection.call)
+            except OutcomeUnknown:
+                continue
+        return await self._probe(self._connection.call)
 
     async def _reopen(self) -> None:
         if self._connection is not None:

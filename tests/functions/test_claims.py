@@ -244,6 +244,38 @@ async def test_a_repeated_claim_answers_the_same_tasks_and_lists_the_lost(stage:
     assert await stage.status("d") == "pending"
 
 
+@pytest.mark.parametrize(
+    "other", [{"agent": NOOR}, {"instance": "i2"}, {"board": "c"}], ids=lambda other: [*other][0]
+)
+async def test_a_request_id_is_the_callers_own(stage: Stage, other: dict[str, str]) -> None:
+    await stage.submit("a", "b")
+    await stage.submit("c", board="c")
+    await stage.claim(request="r")
+
+    grant = await stage.claim(request="r", **other)
+
+    assert (grant.status, grant.tasks) == ("request_conflict", [])
+    assert await stage.statuses("a", "b") == ["claimed", "pending"]
+
+
+async def test_a_step_with_anothers_request_id_hands_in_its_results(stage: Stage) -> None:
+    await stage.submit("a", "b")
+    await stage.claim(NOOR, request="r")
+    fence = await stage.held("b")
+
+    answers, _, grant = await stage.step(done=[("b", fence, "1")], limit=1, request="r")
+
+    assert (answers, grant.status) == (["ok"], "request_conflict")
+
+
+async def test_a_note_and_a_claim_may_have_the_same_id(stage: Stage) -> None:
+    await stage.submit("a")
+    await stage.note("a", "one")
+
+    assert (await stage.claim(request="one")).ids == ["a"]
+    assert await stage.note("a", "one") == "replayed"
+
+
 async def test_an_empty_claim_is_not_remembered(stage: Stage) -> None:
     assert (await stage.claim(request="r")).status == "empty"
     await stage.submit("t")
@@ -391,7 +423,7 @@ async def test_a_waiter_whose_time_is_over_is_passed_over_and_forgotten(stage: S
     await stage.submit("t")
 
     assert await stage.status("t") == "pending"
-    assert not {"tasks:b:waiters", "tasks:b:wants"} & await stage.key_names()
+    assert "tasks:b:waiters" not in await stage.key_names()
 
 
 async def test_a_reservation_for_a_waiter_is_the_first_it_gets(stage: Stage) -> None:

@@ -26,8 +26,8 @@ def is_of_the_roster(name: str) -> bool:
 
 
 def has_a_lifetime(name: str) -> bool:
-    """Remembered requests, which the engine itself deletes after ten minutes."""
-    return name.startswith("requests:")
+    """Remembered requests and operations, which the engine itself deletes after ten minutes."""
+    return name.startswith(("requests:", "operations:"))
 
 
 async def left(stage: Stage) -> set[str]:

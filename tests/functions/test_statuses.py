@@ -294,6 +294,13 @@ async def _(s: Stage) -> Act:
     return claims(s, request="r")
 
 
+@case("task_claim", "request_conflict")
+async def _(s: Stage) -> Act:
+    await s.submit("t", "t2")
+    await s.claim(request="r")
+    return claims(s, agent=NOOR, request="r")
+
+
 @case("task_claim", "agent_full")
 async def _(s: Stage) -> Act:
     await s.agent(MIRA, limit=1)

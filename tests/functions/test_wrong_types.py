@@ -17,7 +17,7 @@ Operation = Callable[[Stage, dict[str, int]], Awaitable[Any]]
 
 BOARD_KEYS = (
     "state board heads leases reserved scheduled blocked input done failed cancelled results "
-    "unique unresolved deadlines outcomes outcome_times waiters wants"
+    "unique unresolved deadlines outcomes outcome_times waiters"
 ).split()
 KEYS = [
     "tasks:b",

@@ -122,7 +122,11 @@ def _blocked(facts: _Facts) -> Why:
             "Submit it, or cancel this task.",
             waits_for=ids,
         )
-    text = f"It waits for {facts.unmet} unfinished dependencies ({counted}): {_listed(ids)}."
+    noun = "dependency" if facts.unmet == 1 else "dependencies"
+    text = f"It waits for {facts.unmet} {noun} ({counted}): {_listed(ids)}."
+    ended = [need[0] for need in facts.needs if need[1] in ("failed", "cancelled")]
+    if ended:
+        text += f" Put back what failed: callboard tasks retry {ended[0]}."
     if unknown:
         text += f" Never submitted: {_listed(unknown)}."
     return facts.why("unmet_dependencies", text, waits_for=ids)

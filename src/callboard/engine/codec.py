@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ from callboard.domain.names import check_name
 from callboard.domain.retry import RetryPolicy
 from callboard.exceptions import InvalidArgument, TooLarge
 
+T = TypeVar("T")
 Row = tuple[str, bytes, str, str, bytes]
 """Id, body, spec, options and large payload of one task: see ``task_submit.lua``."""
 
@@ -33,7 +35,7 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
     """JSON of *value*, verbatim where it is ``msgspec.Raw`` already.
 
     Raises:
-        InvalidArgument: It has no JSON form, or is not JSON.
+        InvalidArgument: It has no JSON form, holds NaN or Infinity, or is not JSON.
         TooLarge: It is over *limit* bytes.
     """
     if isinstance(value, msgspec.Raw):
@@ -49,6 +51,12 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
             raise InvalidArgument(
                 f"{what} cannot be written as JSON: {error}.", field=what
             ) from error
+        # The encoder writes null for numbers that JSON does not have.
+        if b"null" in encoded and value is not None and not _is_finite(value):
+            raise InvalidArgument(
+                f"{what} holds NaN or Infinity, which JSON does not have. Use None or a string.",
+                field=what,
+            )
     if len(encoded) > limit:
         raise TooLarge(
             f"{what} is {len(encoded):,} bytes of JSON; at most {limit:,} are kept. "
@@ -56,6 +64,23 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
             field=what,
         )
     return encoded
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in a value that has a JSON form can be written in JSON."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, float):
+            if not math.isfinite(part):
+                return False
+        elif isinstance(part, Mapping):
+            left += part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            left += part
+        elif not isinstance(part, _SCALARS):
+            left.append(msgspec.to_builtins(_plain_of(part), enc_hook=_foreign))
+    return True
 
 
 def decode_json(raw: bytes | None, otherwise: Any = None) -> Any:
@@ -69,6 +94,10 @@ def row_of(spec: tasks.TaskSpec, parent: str | None = None) -> Row:
     Raises:
         InvalidArgument: A field is wrong; the message names task, field and cure.
     """
+    if not isinstance(spec, tasks.TaskSpec):
+        raise InvalidArgument(
+            f"A task to submit is a TaskSpec, not {type(spec).__name__}.", field="specs"
+        )
     task_id = tasks.new_id() if spec.id is None else check_name("task id", spec.id)
     try:
         payload = encode_json("payload", spec.payload)
@@ -116,22 +145,18 @@ def _full_row(
     spec: tasks.TaskSpec, task_id: str, payload: bytes, lane: str, priority: int, parent: str | None
 ) -> Row:
     is_large = len(payload) > tasks.PAYLOAD_INLINE_MAX
-    if spec.on_dependency_failure not in tasks.POLICY_FLAGS:
-        raise InvalidArgument(
-            f"on_dependency_failure is {spec.on_dependency_failure!r}; use fail, skip or run.",
-            field="on_dependency_failure",
-        )
+    policy = check_policy("on_dependency_failure", spec.on_dependency_failure)
     for name in ("title", "description", "created_by", "trace_context"):
         _check_text(name, getattr(spec, name))
     body = tasks.Body(
         kind=spec.kind,
-        payload=msgspec.Raw(b"null" if is_large else payload),
+        payload=tasks.NULL if is_large or payload == b"null" else msgspec.Raw(payload),
         title=spec.title,
         description=spec.description,
         priority=priority,
         requirements=None if spec.requirements == tasks.NO_REQUIREMENTS else spec.requirements,
-        depends_on=tuple(spec.depends_on),
-        on_dependency_failure=spec.on_dependency_failure,
+        depends_on=dependencies_of(spec),
+        on_dependency_failure=policy,
         suggested_worker=spec.suggested_worker,
         unique=spec.unique,
         created_by=spec.created_by,
@@ -145,7 +170,7 @@ def _full_row(
         lease=spec.lease,
         retry=_policy(spec.retry),
     )
-    options, flags = _options_of(spec, task_id, parent)
+    options, flags = _options_of(spec, parent)
     encoded = _body_encoder.encode(body)
     return (
         task_id,
@@ -159,7 +184,15 @@ def _full_row(
 def _policy(policy: RetryPolicy | None) -> RetryPolicy | None:
     if policy is not None and not isinstance(policy, RetryPolicy):
         raise InvalidArgument("retry must be a RetryPolicy.", field="retry")
-    return policy
+    return None if policy == RetryPolicy() else policy
+
+
+def check_policy(what: str, policy: Any) -> str:
+    """The policy of a dependency's failure, as the one string of that word."""
+    for name in tasks.POLICY_FLAGS:
+        if policy == name:
+            return name
+    raise InvalidArgument(f"{what} is {policy!r}; use fail, skip or run.", field=what)
 
 
 def _object(what: str, value: Any) -> Mapping[str, Any]:
@@ -192,11 +225,11 @@ def _spec_line(spec: tasks.TaskSpec, lane: str, priority: int, flags: str) -> st
     return f"{lease}|{timeout}|{lane}|{priority}|{flags}|{retry}"
 
 
-def _options_of(spec: tasks.TaskSpec, task_id: str, parent: str | None) -> tuple[str, str]:
+def _options_of(spec: tasks.TaskSpec, parent: str | None) -> tuple[str, str]:
     """The optional lines of a row, and the flags of its record."""
     lines = []
     if spec.depends_on:
-        lines.append("d=" + ",".join(_dependencies_of(spec, task_id)))
+        lines.append("d=" + ",".join(dict.fromkeys(spec.depends_on)))
     if spec.unique is not None:
         lines.append("u=" + _unique(spec.unique))
     if spec.not_before is not None and spec.delay is not None:
@@ -215,12 +248,18 @@ def _options_of(spec: tasks.TaskSpec, task_id: str, parent: str | None) -> tuple
     return "\n".join(lines), tasks.POLICY_FLAGS[spec.on_dependency_failure]
 
 
-def _dependencies_of(spec: tasks.TaskSpec, task_id: str) -> Sequence[str]:
+def dependencies_of(spec: tasks.TaskSpec) -> tuple[str, ...]:
+    """The ids of the tasks before this one, checked, as they were given."""
     if isinstance(spec.depends_on, str):
         raise InvalidArgument(
             "depends_on must be a list of task ids, not one string.", field="depends_on"
         )
-    ids = list(dict.fromkeys(spec.depends_on))
+    if not isinstance(spec.depends_on, Collection):
+        raise InvalidArgument(
+            f"depends_on must be a list of task ids, not {type(spec.depends_on).__name__}.",
+            field="depends_on",
+        )
+    ids = tuple(spec.depends_on)
     if len(ids) > tasks.DEPENDENCIES_MAX:
         raise TooLarge(
             f"A task may depend on at most {tasks.DEPENDENCIES_MAX:,} others, not {len(ids):,}.",

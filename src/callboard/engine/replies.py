@@ -98,6 +98,13 @@ def _refusal(
                 f"same body.",
                 {"task": first},
             )
+        case "request_conflict":
+            return (
+                e.IdConflict,
+                f"Request id {first!r} was used within ten minutes by another agent, instance or "
+                "board. Use a new id for each claim, and repeat it only from where it was sent.",
+                {"request": first},
+            )
         case "unique_conflict":
             return (
                 e.UniqueConflict,

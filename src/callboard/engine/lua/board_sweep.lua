@@ -85,7 +85,6 @@ swept(#old)
 local idle = call('ZRANGEBYSCORE', b.keys.waiters, '-inf', t.ms, 'LIMIT', 0, limit)
 for i = 1, #idle do
   zput(t, b.keys.waiters, idle[i], false)
-  hput(t, b.keys.wants, idle[i], false)
 end
 finish(t)
 return { 'ok', (busy or t.more) and 'more' or '' }

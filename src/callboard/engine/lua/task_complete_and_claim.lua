@@ -15,9 +15,9 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-local again = repeat_claim(t, request)
+local again = repeat_claim(b, agent_id, instance, request)
 local no = not again and claim_refusal(t, b, agent_id)
-touch_board(b)
+if completed + begun > 0 then touch_board(b) else touch_usual(b) end
 
 -- writes
 t.by = agent_id .. '/' .. instance

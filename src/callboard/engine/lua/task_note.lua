@@ -14,15 +14,15 @@ if not t then return refusal end
 local b = board(t, board_name)
 local r = load_record(b, id)
 if not r then return { 'task_not_found' } end
-local request = request_key(t.prefix, operation)
-if operation ~= '' and call('EXISTS', request) == 1 then return { 'replayed' } end
+local remembered = operation_key(t.prefix, operation)
+if operation ~= '' and call('EXISTS', remembered) == 1 then return { 'replayed' } end
 if call('LLEN', b.keys.notes .. id) >= NOTES_MOST then return { 'too_many_notes', NOTES_MOST } end
 touch('XLEN', events_key(t.prefix))
 
 -- writes
 t.by = by
 local count = call('RPUSH', b.keys.notes .. id, string.sub(note, 1, -2) .. ',"at":' .. t.ms .. '}')
-if operation ~= '' then call('SET', request, '1', 'PX', REQUEST_KEPT_MS) end
+if operation ~= '' then call('SET', remembered, '1', 'PX', REQUEST_KEPT_MS) end
 if not has(r, 'M') then
   flag(r, 'M')
   save(b, id)

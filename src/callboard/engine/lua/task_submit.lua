@@ -14,9 +14,9 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 t.by = by
-touch_board(b)
 local rows, fresh, no = submit_check(b, ARGV, tasks_at, count)
 if no then return no end
+touch_for_submit(b, fresh)
 
 -- writes
 submit_write(b, fresh)

@@ -2,6 +2,7 @@
 -- include lose
 
 local HEADS_SEEN, HEADS_MOST = 256, 4000
+local SWEEP_PAUSE_US = 20000
 local REPLY_BYTES = 4194304
 local REQUEST_KEPT_MS = 600000
 local STEAL_VICTIMS, STEAL_MOST, STEAL_SEEN = 3, 100, 300
@@ -16,13 +17,18 @@ local function claim_refusal(t, b, agent_id)
   return nil
 end
 
--- Housekeeping that a claim does for its board, a bounded piece at a time.
+-- Housekeeping that a claim does for its board, a bounded piece at a time. By the engine's
+-- own clock, claims within SWEEP_PAUSE_US of the last one that looked leave it out; when
+-- that was is kept with the board's key names, and costs a look where it is forgotten.
 local function sweep_for_claim(b)
+  local t, keys = b.t, b.keys
+  if t.is_real_time and keys.swept and t.now - keys.swept < SWEEP_PAUSE_US then return end
+  keys.swept = t.now
   local done = expire_deadlines(b, CLAIM_PROMOTES)
   done = done + expire_leases(b, CLAIM_SWEEPS) + promote(b, CLAIM_PROMOTES)
   if done > 0 then
-    cascade(b.t)
-    settle(b.t)
+    cascade(t)
+    settle(t)
   end
 end
 
@@ -140,30 +146,31 @@ local function steal(b, agent, want, taken)
   end
 end
 
+-- A record that waits in its lane with nothing special about it: attempt and tail. Most
+-- are, and are then rewritten as text; the others take the general way.
+local PLAIN_PENDING = '^p|(%d+)|%d+|||%d*|(||[^|]*|%-?%d+|0|0||||%d*)$'
+
 -- Records, bodies, and the large payloads kept beside them; cut where the reply would grow
 -- too big.
 local function load_taken(b, taken)
   local ids, bytes = taken.ids, 0
   taken.raws = call('HMGET', b.keys.state, unpack_values(ids))
   taken.bodies, taken.payloads = call('HMGET', b.keys.tasks, unpack_values(ids)), {}
+  taken.attempts, taken.tails = {}, {}
   for i = 1, #ids do
-    local body = taken.bodies[i] or ''
-    local payload = ''
-    if string.find(taken.raws[i], '|%a*L%a*|') and has(load_record(b, ids[i]), 'L') then
+    local body, payload = taken.bodies[i] or '', ''
+    taken.attempts[i], taken.tails[i] = match(taken.raws[i], PLAIN_PENDING)
+    if not taken.attempts[i] and has(load_record(b, ids[i]), 'L') then
       payload = call('GET', b.keys.payload .. ids[i]) or ''
     end
     taken.bodies[i], taken.payloads[i] = body, payload
     bytes = bytes + #body + #payload
     if bytes > REPLY_BYTES and i > 1 then
-      for j = #ids, i, -1 do ids[j] = nil end
+      for k = #ids, i, -1 do ids[k] = nil end
       break
     end
   end
 end
-
--- A record that waits in its lane with nothing special about it: attempt and tail. Most
--- are, and are then rewritten as text; the others take the general way.
-local PLAIN_PENDING = '^p|(%d+)|%d+|||%d*|(||[^|]*|%-?%d+|0|0||||%d*)$'
 
 -- Grants tasks that nobody holds: a fence, a lease, a place among the agent's tasks.
 -- The first `started` of them begin at once; the others were claimed ahead. Adds to the
@@ -182,9 +189,9 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     local id, fence, raw = ids[i], int(first + i - 1), nil
     local lane, deadline = taken.lanes[i], usual_deadline
     local letter = i <= started and 'c' or 'k'
-    local attempt, tail = match(taken.raws[i], PLAIN_PENDING)
+    local attempt, tail = taken.attempts[i], taken.tails[i]
     if attempt and lane then
-      attempt = attempt + 1
+      attempt = attempt == '0' and '1' or int(attempt + 1)
       raw = letter .. '|' .. attempt .. '|' .. fence .. between .. taken.scores[i] .. at_once .. tail
       local removed = removals[lane]
       if not removed then removed = {}; removals[lane] = removed end
@@ -222,12 +229,17 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
 end
 
 -- Tasks that an earlier call with this request id granted and that are still held under
--- its fences; the fences of the others are listed as lost. Nil where it is not known.
-local function repeat_claim(t, request)
+-- its fences; the fences of the others are listed as lost. Nil where it is not known. What
+-- was granted to one is not told to another that chose the same id.
+local function repeat_claim(b, agent_id, instance, request)
+  local t = b.t
   local memory = request ~= '' and call('GET', request_key(t.prefix, request))
   if not memory then return nil end
-  local name, agent_id, first, count = match(memory, '^([^|]*)|([^|]*)|(%d+)|(%d+)$')
-  local b, prefix = board(t, name), name .. ':'
+  local caller, first, count = match(memory, '^(.*)|(%d+)|(%d+)$')
+  if caller ~= b.name .. '|' .. agent_id .. '|' .. instance then
+    return { 'request_conflict', request }
+  end
+  local prefix = b.name .. ':'
   first, count = tonumber(first), tonumber(count)
   local taken, seen = nothing_taken(), {}
   for _, key in ipairs({ held_key(t.prefix, agent_id), parked_key(t.prefix, agent_id) }) do
@@ -263,11 +275,9 @@ end
 local function wait_for_bell(b, agent, instance, wants, wait_ms)
   local member = agent.id .. '/' .. instance
   if wants > 0 and wait_ms > 0 then
-    zput(b.t, b.keys.waiters, member, b.t.ms + wait_ms)
-    hput(b.t, b.keys.wants, member, wants)
+    zput(b.t, b.keys.waiters, member, b.t.ms + wait_ms + math.min(wants, WANTS - 1) / WANTS)
   elseif #waiters_of(b) > 0 then
     zput(b.t, b.keys.waiters, member, false)
-    hput(b.t, b.keys.wants, member, false)
   end
 end
 
@@ -275,8 +285,8 @@ end
 -- Answers `ok` and five values a task, or `empty`, or `agent_full`.
 local function claim(b, agent, instance, request, want, started, wait_ms, lease_ms)
   local t = b.t
-  beat(t, agent.id, instance)
   sweep_for_claim(b)
+  beat(t, agent.id, instance)
   local room = agent.limit - agent.held
   local most = want < room and want or room
   local taken = nothing_taken()
@@ -290,8 +300,8 @@ local function claim(b, agent, instance, request, want, started, wait_ms, lease_
     load_taken(b, taken)
     local first = grant(b, agent, instance, taken, started, lease_ms, reply)
     if request ~= '' then
-      call('SET', request_key(t.prefix, request), b.name .. '|' .. agent.id .. '|' .. int(first)
-        .. '|' .. #taken.ids, 'PX', REQUEST_KEPT_MS)
+      call('SET', request_key(t.prefix, request), b.name .. '|' .. agent.id .. '|' .. instance .. '|'
+        .. int(first) .. '|' .. #taken.ids, 'PX', REQUEST_KEPT_MS)
     end
   elseif want > 0 then
     reply[1] = room <= 0 and 'agent_full' or 'empty'

@@ -13,7 +13,7 @@ local function end_instance(t, roster, name, how)
   local boards = call('ZRANGE', boards_key(t.prefix), 0, 99)
   for i = 1, #boards do
     local keys = board_keys(t.prefix, boards[i])
-    if call('ZREM', keys.waiters, member) == 1 then call('HDEL', keys.wants, member) end
+    call('ZREM', keys.waiters, member)
   end
 end
 

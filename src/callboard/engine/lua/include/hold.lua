@@ -60,7 +60,7 @@ local function complete(b, rows, at, count)
       local holder, n = agent .. instance, #done
       ended[id] = fence
       states[n + 1] = id
-      states[n + 2] = 'd|' .. attempt .. '|' .. fence .. '|' .. holder .. '|' .. (t.ms - since) .. '|' .. ms .. '|' .. tail
+      states[n + 2] = 'd|' .. attempt .. '|' .. fence .. '|' .. holder .. '|' .. int(t.ms - since) .. '|' .. ms .. '|' .. tail
       done[n + 1], done[n + 2] = ms, id
       if result ~= '' then results[#results + 1] = id; results[#results + 1] = result end
       local hold = holds[agent]

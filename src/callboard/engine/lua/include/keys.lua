@@ -11,7 +11,7 @@ local BOARD_KEYS = {
   unique = ':unique', unresolved = ':unresolved', deadlines = ':deadlines',
   dependents = ':dependents:', needs = ':needs:', attempts = ':attempts:', notes = ':notes:',
   extra = ':extra:', payload = ':payload:', outcomes = ':outcomes',
-  outcome_times = ':outcome_times', waiters = ':waiters', wants = ':wants',
+  outcome_times = ':outcome_times', waiters = ':waiters',
 }
 
 -- Pure functions of prefix and board, so keeping them between calls is safe; bounded.
@@ -47,6 +47,7 @@ local function held_key(prefix, agent) return prefix .. 'held:' .. agent end
 local function parked_key(prefix, agent) return prefix .. 'parked:' .. agent end
 local function reserved_key(prefix, agent) return prefix .. 'reserved:' .. agent end
 local function request_key(prefix, request) return prefix .. 'requests:' .. request end
+local function operation_key(prefix, operation) return prefix .. 'operations:' .. operation end
 local function cascades_key(prefix) return prefix .. 'cascades' end
 local function completed_channel(prefix) return prefix .. 'events:tasks:completed' end
 local function retry_channel(prefix, kind) return prefix .. 'events:errors:' .. kind end

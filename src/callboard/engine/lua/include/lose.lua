@@ -55,6 +55,7 @@ end
 local function expire_leases(b, limit)
   local t = b.t
   local rows = call('ZRANGEBYSCORE', b.keys.leases, '-inf', t.ms, 'LIMIT', 0, limit, 'WITHSCORES')
+  if #rows > 0 then touch_board(b) end
   for i = 1, #rows, 2 do
     if is_over(t, tonumber(rows[i + 1])) then expire(b, rows[i]) end
   end
@@ -66,6 +67,7 @@ local function promote(b, limit)
   local moved = 0
   for _, key in ipairs({ b.keys.retry, b.keys.scheduled }) do
     local ids = call('ZRANGEBYSCORE', key, '-inf', b.t.ms, 'LIMIT', 0, limit)
+    if #ids > 0 then touch_board(b) end
     load_records(b, ids)
     for i = 1, #ids do
       local r = b.records[ids[i]]
@@ -86,6 +88,7 @@ end
 -- again. Comes before whatever makes tasks ready: a call tells readiness last.
 local function expire_deadlines(b, limit)
   local ids = call('ZRANGEBYSCORE', b.keys.deadlines, '-inf', b.t.ms, 'LIMIT', 0, limit)
+  if #ids > 0 then touch_board(b) end
   load_records(b, ids)
   for i = 1, #ids do
     local r = b.records[ids[i]]

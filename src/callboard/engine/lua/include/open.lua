@@ -6,14 +6,6 @@
 -- filled by the first `open`.
 local call, match, gmatch, format, concat, floor, unpack_values
 
-local function alias()
-  call, match, gmatch, format = redis.call, string.match, string.gmatch, string.format
-  concat, floor, unpack_values = table.concat, math.floor, unpack
-end
-
-local MAJOR, MINOR = 1, 0
-local BATCH_VALUES = 4000 -- `unpack` is limited to about 8,000 values
-
 -- The fixed order of entries within one call, and so the list of all kinds of event.
 local EVENT_KINDS = {
   'agent:registered', 'agent:conflict', 'agent:status', 'agent:instance_lost', 'agent:lost',
@@ -24,6 +16,16 @@ local EVENT_KINDS = {
   'task:moved', 'task:edited', 'workstealing:request', 'task:assigned', 'task:claimed',
   'task:purged',
 }
+local EVENT_ORDER = {}
+
+local function alias()
+  call, match, gmatch, format = redis.call, string.match, string.gmatch, string.format
+  concat, floor, unpack_values = table.concat, math.floor, unpack
+  for i = 1, #EVENT_KINDS do EVENT_ORDER[EVENT_KINDS[i]] = i end
+end
+
+local MAJOR, MINOR = 1, 0
+local BATCH_VALUES = 4000 -- `unpack` is limited to about 8,000 values
 
 -- A whole number as text; `..` would cut one of 16 digits, and %.0f costs thrice as much.
 local function int(x) return format('%d', x) end
@@ -51,7 +53,7 @@ local function open(format_key, now_given)
     grace_from = tonumber(h[5]) or 0, grace_until = tonumber(h[6]) or 0,
     paused = h[7] == '1', channels = h[8] ~= '0', interval = tonumber(h[9]) or 1000,
     grace = tonumber(h[10]) or 10000, retain = h[11] or '100000',
-    facts = {}, sets = {}, hashes = {}, boards = {}, bells = {},
+    is_real_time = now_given == '', facts = {}, sets = {}, hashes = {}, boards = {}, bells = {},
   }
   -- Nothing ran here for more than two sweep intervals: a suspended machine, or nobody
   -- was there. Deadlines that fell into that window get one grace.
@@ -148,27 +150,26 @@ local function write_hashes(t)
   end
 end
 
--- Appends the entries, numbered without a gap, each trimmed by count.
+-- Appends the entries in the fixed order of kinds, numbered without a gap, each trimmed by
+-- count.
 local function write_facts(t)
-  local by_kind = {}
+  local entries = {}
   for _, lines in pairs(t.facts) do
-    if #lines > 0 then
-      local list = by_kind[lines.kind]
-      if not list then list = {}; by_kind[lines.kind] = list end
-      list[#list + 1] = lines
-    end
+    if #lines > 0 then entries[#entries + 1] = lines end
+  end
+  if #entries > 1 then
+    table.sort(entries, function(x, y)
+      local first, second = EVENT_ORDER[x.kind], EVENT_ORDER[y.kind]
+      return first < second or (first == second and x.board < y.board)
+    end)
   end
   local stream = events_key(t.prefix)
-  for i = 1, #EVENT_KINDS do
-    local list = by_kind[EVENT_KINDS[i]]
-    if list then
-      for j = 1, #list do
-        t.seq = t.seq + 1
-        call('XADD', stream, 'MAXLEN', '~', t.retain, int(t.seq) .. '-0', 'type', EVENT_KINDS[i],
-          'board', list[j].board, 'at', t.ms, 'by', t.by or '', 'facts', concat(list[j], '\n'))
-        t.news = true
-      end
-    end
+  for i = 1, #entries do
+    local lines = entries[i]
+    t.seq = t.seq + 1
+    call('XADD', stream, 'MAXLEN', '~', t.retain, int(t.seq) .. '-0', 'type', lines.kind,
+      'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', concat(lines, '\n'))
+    t.news = true
   end
   t.facts = {}
 end

@@ -91,6 +91,7 @@ local function retry_or_bury(b, id, r, error_json, retryable, unit, delay_ms)
   r[STATUS], r[SINCE], r[HOLDER] = 's', tostring(t.ms), ''
   r[SCORE] = int(due * 1000 - tonumber(r[PRIORITY]) * b.step)
   zput(t, b.keys.retry, id, due)
+  if delay == 0 then b.keys.swept = nil end -- the next claim looks at once
   save(b, id)
   fact(t, 'task:retry_scheduled', b.name, id, 'scheduled', '', r[FENCE], tostring(due))
   if t.channels then

@@ -3,6 +3,9 @@
 
 local TAKE_UP_MS = 5000 -- a reservation made for a waiting agent lapses after this
 local WAITERS_SEEN = 32
+-- A waiter's score is the ms until which it waits and, as its fraction, how many tasks it
+-- wants in 1,024ths: exact in a double, and one structure where two would be written.
+local WANTS = 1024
 
 local INDEXES = { b = 'blocked', q = 'input', d = 'done', f = 'failed', x = 'cancelled' }
 
@@ -16,19 +19,32 @@ end
 
 local TOUCHED_SETS = { 'heads', 'leases', 'reserved', 'scheduled', 'blocked', 'input', 'done',
   'failed', 'cancelled', 'unresolved', 'deadlines', 'outcome_times', 'waiters', 'retry', 'dead' }
-local TOUCHED_HASHES = { 'tasks', 'state', 'results', 'unique', 'outcomes', 'wants' }
+local TOUCHED_HASHES = { 'tasks', 'state', 'results', 'unique', 'outcomes' }
 
--- Fails with WRONGTYPE, before anything was written, where a key that a change of the
--- board's tasks may reach is somebody else's. An intersection looks at the type of each of
--- its keys, and at no member, as the first is always missing.
-local function touch_board(b)
-  local t, keys = b.t, b.keys
+-- The sorted sets of a board and what stands beside it, kept with its keys. The first is
+-- always missing, so that an intersection looks at the type of each and at no member.
+local function touched_sets(t, keys)
   local sets = { keys.tasks .. ':', boards_key(t.prefix), heartbeats_key(t.prefix) }
   for i = 1, #TOUCHED_SETS do sets[i + 3] = keys[TOUCHED_SETS[i]] end
+  keys.touched = sets
+  return sets
+end
+
+-- Fails with WRONGTYPE, before anything was written, where a key that most changes of the
+-- board's tasks reach is somebody else's.
+local function touch_usual(b)
+  local sets = b.keys.touched or touched_sets(b.t, b.keys)
   call('ZINTERCARD', #sets, unpack_values(sets))
-  for i = 1, #TOUCHED_HASHES do touch('HLEN', keys[TOUCHED_HASHES[i]]) end
-  touch('XLEN', events_key(t.prefix))
-  touch('LLEN', cascades_key(t.prefix))
+  touch('XLEN', events_key(b.t.prefix))
+end
+
+-- The same for all keys that any change may reach.
+local function touch_board(b)
+  if b.is_touched then return end
+  b.is_touched = true
+  touch_usual(b)
+  for i = 1, #TOUCHED_HASHES do touch('HLEN', b.keys[TOUCHED_HASHES[i]]) end
+  touch('LLEN', cascades_key(b.t.prefix))
 end
 
 -- Takes a task out of the structures that its status put it into.
@@ -89,14 +105,13 @@ local function waiters_of(b)
   if b.waiters then return b.waiters end
   local t = b.t
   b.waiters = {}
-  local members = call('ZRANGEBYSCORE', b.keys.waiters, t.ms, '+inf', 'LIMIT', 0, WAITERS_SEEN)
-  if #members > 0 then
-    local wants = call('HMGET', b.keys.wants, unpack_values(members))
-    for i = 1, #members do
-      b.waiters[i] = {
-        member = members[i], id = match(members[i], '^[^/]*'), wants = tonumber(wants[i]) or 1,
-      }
-    end
+  local rows = call('ZRANGEBYSCORE', b.keys.waiters, t.ms, '+inf', 'WITHSCORES', 'LIMIT', 0, WAITERS_SEEN)
+  for i = 1, #rows, 2 do
+    local until_ms = floor(tonumber(rows[i + 1]))
+    b.waiters[#b.waiters + 1] = {
+      member = rows[i], id = match(rows[i], '^[^/]*'), until_ms = until_ms,
+      wants = (tonumber(rows[i + 1]) - until_ms) * WANTS,
+    }
   end
   return b.waiters
 end
@@ -123,8 +138,7 @@ end
 local function ring(b, waiter)
   waiter.wants = waiter.wants - 1
   b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
-  if waiter.wants <= 0 then zput(b.t, b.keys.waiters, waiter.member, false) end
-  hput(b.t, b.keys.wants, waiter.member, waiter.wants > 0 and waiter.wants or false)
+  zput(b.t, b.keys.waiters, waiter.member, waiter.wants > 0 and waiter.until_ms + waiter.wants / WANTS or false)
 end
 
 -- Makes a task claimable: reserved for the best waiting agent, whose bell is rung, or

@@ -80,9 +80,13 @@ end
 
 local function room_refusal(b, fresh)
   local keys = b.keys
-  local finished = call('ZCARD', keys.done) + call('ZCARD', keys.failed) + call('ZCARD', keys.cancelled)
-  local unfinished = call('HLEN', keys.state) - finished
-  if unfinished + #fresh > b.limit then return { 'board_full', b.limit, unfinished } end
+  local all = call('HLEN', keys.state)
+  if all + #fresh > b.limit then
+    local finished = call('ZCARD', keys.done) + call('ZCARD', keys.failed) + call('ZCARD', keys.cancelled)
+    local unfinished = all - finished
+    if unfinished + #fresh > b.limit then return { 'board_full', b.limit, unfinished } end
+  end
+  if all + #fresh <= LANES_MOST then return nil end -- no more lanes than tasks
   local lanes = call('ZCARD', keys.heads)
   if lanes + #fresh > LANES_MOST then
     local seen = {}
@@ -241,6 +245,18 @@ local function place_new(b, task, r, index, is_blocked)
   end
 end
 
+-- Plain tasks reach few keys; options, and tasks that others wait for, may reach any.
+local function touch_for_submit(b, fresh)
+  b.is_awaited = call('ZCARD', b.keys.unresolved) > 0
+  local is_special = b.is_awaited
+  for i = 1, #fresh do
+    is_special = is_special or fresh[i].options ~= NO_OPTIONS or fresh[i].payload ~= ''
+  end
+  if is_special then return touch_board(b) end
+  touch_usual(b)
+  touch('HLEN', b.keys.tasks)
+end
+
 -- A task with options, or one that others wait for: the general way.
 local function write_special(b, task, index, awaited, born_failed)
   local t = b.t
@@ -301,7 +317,8 @@ local function submit_write(b, fresh)
     fact(t, 'board:created', b.name, '', 'active', '', 0)
     b.is_new = false
   end
-  local awaited = call('ZCARD', keys.unresolved) > 0
+  local awaited = b.is_awaited
+  if awaited == nil then awaited = call('ZCARD', keys.unresolved) > 0 end
   local is_plain = not awaited and #waiters_of(b) == 0
   local born_failed, plain = {}, { states = {}, bodies = {}, lanes = {} }
   for i = 1, #fresh do
