@@ -16,14 +16,20 @@ log = logging.getLogger("callboard")
 
 
 class Observers:
-    """The observers of one client or worker."""
+    """The observers of one client or worker.
+
+    Attributes:
+        anyone: At least one was added: without any, hot paths need not tell.
+    """
 
     def __init__(self) -> None:
+        self.anyone = False
         self._observers: list[Observer] = []
 
     def add(self, observer: Observer) -> None:
         """Call *observer* for each occurrence from now on."""
         self._observers.append(observer)
+        self.anyone = True
 
     def tell(self, name: str, **facts: Any) -> None:
         """Call all observers; what they raise is logged and goes no further."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callboard.domain.task import Requirements
-from tests.functions.support import BOARD, LEASE_MS, MIRA, NOOR, Stage, spec
+from tests.functions.support import BOARD, LEASE_MS, MIRA, NOOR, Stage, granted, spec
 
 pytestmark = pytest.mark.every_engine
 
@@ -227,6 +227,23 @@ async def test_a_paused_namespace_gives_nothing_from_any_board(stage: Stage) -> 
     assert [(await stage.claim(board=board)).ids for board in "bc"] == [["a"], ["c"]]
 
 
+async def test_kinds_are_paused_and_resumed_one_by_one(stage: Stage) -> None:
+    await stage.submit(*(spec(kind, kind=kind) for kind in "abc"))
+    for name, kind in (("pause_kind", "c"), ("pause_kind", "a"), ("pause_kind", "a")):
+        await stage.configure(**{name: kind})
+    assert await stage.raw("HGET", "tasks:b:board", "paused_kinds") == b"a,c"
+    assert (await stage.claim(limit=9)).ids == ["b"]
+
+    await stage.configure(resume_kind="a")
+    assert (await stage.claim(limit=9)).ids == ["a"]
+    cursor = await stage.events.cursor()
+    await stage.configure(resume_kind="c")
+
+    assert await stage.raw("HGET", "tasks:b:board", "paused_kinds") is None
+    fact = (await stage.news(cursor))[0].facts[0]
+    assert (fact.state, fact.extra) == ("paused_kinds", "")
+
+
 # Repeated requests
 
 
@@ -391,7 +408,7 @@ async def test_work_goes_to_the_least_loaded_waiting_agent_and_rings_only_its_be
     record = await stage.record("t")
     assert (record.status, record.agent) == ("assigned", "idle")
     channel, payload = await bells.get(10) or ("", b"")
-    assert (channel, payload) == (stage.keys.agent_bell("idle", "i1"), b"b")
+    assert (channel, payload) == (stage.keys.agent_bell("idle", "i1"), b"b|t")
     await stage.connection.call("SPUBLISH", stage.keys.agent_bell("busier", "i1"), "end")
     assert await bells.get(10) == (stage.keys.agent_bell("busier", "i1"), b"end")
     bells.close()
@@ -495,9 +512,64 @@ async def test_a_handoff_names_the_agent_and_spends_nothing(stage: Stage) -> Non
 
 
 async def reserved(stage: Stage, agent: str, count: int, kind: str = "work") -> list[str]:
+    """Reserve tasks for an agent because it waits for work."""
     names = [f"{agent}{i}" for i in range(count)]
-    await stage.submit(*(spec(name, kind=kind, suggested_worker=agent) for name in names))
+    await stage.wait_as(agent, wants=count)
+    await stage.submit(*(spec(name, kind=kind) for name in names))
     return names
+
+
+@pytest.mark.parametrize(("waited", "stolen"), [(4.9, 0), (5, 2)])
+@pytest.mark.parametrize("how", ["suggested", "answered"])
+async def test_what_was_meant_for_an_agent_is_stolen_after_half_of_its_time(
+    stage: Stage, how: str, waited: float, stolen: int
+) -> None:
+    names = [f"t{i}" for i in range(4)]
+    suggested = MIRA if how == "suggested" else None
+    await stage.submit(*(spec(name, suggested_worker=suggested) for name in names))
+    if how == "answered":
+        for name in names:
+            await stage.ask(name, await stage.held(name))
+            await stage.answer(name)
+    await stage.after(waited)
+
+    grant = await stage.claim(NOOR, limit=9)
+
+    assert len(grant.ids) == stolen
+
+
+async def test_what_was_handed_over_is_not_stolen(stage: Stage) -> None:
+    names = [f"t{i}" for i in range(4)]
+    await stage.submit(*names)
+    for name in names:
+        await stage.handoff(name, await stage.held(name), NOOR)
+    await stage.after(29)
+
+    assert (await stage.claim(MIRA, limit=9)).status == "empty"
+    await stage.after(2)
+    assert len((await stage.claim(MIRA, limit=9)).ids) == 4
+
+
+async def test_a_task_that_was_handed_over_before_is_stolen_as_any_other(stage: Stage) -> None:
+    await stage.submit("a", "b")
+    for name in "ab":
+        await stage.handoff(name, await stage.held(name), NOOR)
+    grant = await stage.claim(NOOR, limit=2)
+    await stage.wait_as(MIRA, wants=2)
+
+    for name, fence in zip(grant.ids, grant.fences, strict=True):
+        await stage.release(name, fence)
+
+    assert len((await stage.claim(NOOR, limit=9)).ids) == 1
+
+
+async def test_reservations_on_other_boards_hide_none(stage: Stage) -> None:
+    for board in ("c", BOARD):
+        await stage.submit(
+            *(spec(f"t{i}", suggested_worker=MIRA) for i in range(600)), board=board
+        )
+
+    assert len((await stage.claim(MIRA, limit=300)).ids) == 300
 
 
 @pytest.mark.parametrize(("count", "stolen"), [(1, 0), (2, 1), (5, 2), (9, 4)])
@@ -514,8 +586,8 @@ async def test_half_of_what_an_agent_has_not_started_is_stolen(
 
 async def test_at_most_three_agents_are_stolen_from_the_most_loaded(stage: Stage) -> None:
     for agent, count in (("a", 2), ("c", 8), ("d", 4), ("e", 6)):
-        await stage.agent(agent)
-        await reserved(stage, agent, count)
+        await stage.agent(agent, kinds=[agent])
+        await reserved(stage, agent, count, kind=agent)
 
     grant = await stage.claim(NOOR, limit=50)
 
@@ -609,3 +681,36 @@ async def test_the_deadline_of_a_claim_is_its_lease_from_now(stage: Stage) -> No
     starts = [task.until.timestamp() - stage.now / 1e6 for task in grant.tasks]
     assert starts == pytest.approx([LEASE_MS / 1_000, 5, 2])
     assert grant.tasks[0].board == BOARD
+
+
+async def accept(
+    stage: Stage, agent: str, *ids: str, instance: str = "i1", wants: int = 0, repeated: int = 0
+) -> Any:
+    reply = await stage.call(
+        "task_accept", BOARD, agent, instance, 30_000, wants, 60_000, repeated, len(ids), *ids
+    )
+    return granted(reply.raw)
+
+
+async def test_a_reservation_is_taken_up_once_by_the_agent_it_is_for(stage: Stage) -> None:
+    await stage.submit(spec("t", suggested_worker=MIRA))
+
+    stranger = await accept(stage, NOOR, "t")
+    first = await accept(stage, MIRA, "t", "gone")
+    later = await accept(stage, MIRA, "t")
+    again = await accept(stage, MIRA, "t", repeated=1)
+    other = await accept(stage, MIRA, "t", instance="i2", repeated=1)
+
+    assert (stranger.ids, first.ids, later.ids, other.ids) == ([], ["t"], [], [])
+    assert (again.ids, again.fences) == (["t"], first.fences)
+    assert (await stage.record("t")).holder == f"{MIRA}/i1"
+
+
+async def test_who_takes_up_a_reservation_waits_on_for_what_it_still_wants(stage: Stage) -> None:
+    await stage.wait_as(MIRA, wants=3)
+    await stage.submit("a")
+    await accept(stage, MIRA, "a", wants=2)
+
+    await stage.submit("b", "c", "d")
+
+    assert await stage.statuses("b", "c", "d") == ["assigned", "assigned", "pending"]

@@ -340,6 +340,30 @@ def takes(s: Stage, agent: str = MIRA) -> Act:
     return lambda: status_of(s.take("t", agent))
 
 
+async def accepts(s: Stage, instance: str = "i1") -> str:
+    reply = await s.call("task_accept", BOARD, MIRA, instance, 30_000, 0, 0, 0, 1, "t")
+    return reply.status
+
+
+@case("task_accept", "ok")
+async def _(s: Stage) -> Act:
+    await s.submit(spec("t", suggested_worker=MIRA))
+    return lambda: accepts(s)
+
+
+@case("task_accept", "empty")
+async def _(s: Stage) -> Act:
+    await s.submit(spec("t", suggested_worker=NOOR))
+    return lambda: accepts(s)
+
+
+@case("task_accept", "paused")
+async def _(s: Stage) -> Act:
+    await s.submit(spec("t", suggested_worker=MIRA))
+    await s.configure(paused=1)
+    return lambda: accepts(s)
+
+
 @case("task_take", "ok")
 async def _(s: Stage) -> Act:
     await s.submit("t")
@@ -708,6 +732,13 @@ async def _(s: Stage) -> Act:
     await s.submit(spec("t", unique="u"))
     await s.cancel("t")
     await s.submit(spec("t2", unique="u"))
+    return lambda: first(s.retry("t"))
+
+
+@case("task_retry", "item dependency_failed")
+async def _(s: Stage) -> Act:
+    await s.submit("root", spec("t", "root"))
+    await s.cancel("root")
     return lambda: first(s.retry("t"))
 
 

@@ -8,9 +8,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,8 +21,6 @@ import pytest
 
 import callboard
 from callboard import (
-    Callboard,
-    Event,
     Fatal,
     Retry,
     RetryPolicy,
@@ -34,9 +33,7 @@ from callboard.exceptions import ConfigError, InvalidArgument, TaskCancelled, Ta
 from callboard.sdk.context import TaskContext
 from callboard.sdk.worker import Worker, load_worker
 from callboard.testing import ThrowawayBoard
-
-SECONDS = 10.0
-"""More than any wait here takes; a wait that meets it fails the test."""
+from tests.sdk.workers import SECONDS, event, within, worker_of, working
 
 
 class Struct(msgspec.Struct):
@@ -68,40 +65,7 @@ async def board() -> AsyncIterator[ThrowawayBoard]:
 def at_work(board: ThrowawayBoard) -> Callable[..., Any]:
     """Runs a worker in the background for as long as a block lasts, then drains it."""
 
-    @asynccontextmanager
-    async def work(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
-        running = asyncio.create_task(worker.run(board.cb, handle_signals=False))
-        try:
-            yield running
-        finally:
-            worker.stop()
-            async with asyncio.timeout(SECONDS):
-                await running
-
-    return work
-
-
-def worker_of(agent: str = "mira", /, *, handlers: dict[str, Any], **fields: Any) -> Worker:
-    worker = Worker(agent=agent, **fields)
-    for kind, function in handlers.items():
-        worker.handles(kind)(function)
-    return worker
-
-
-async def event(cb: Callboard, kind: str, task: str, cursor: str | None = None) -> Event:
-    """The first event of this type on this task, from the start of the stream."""
-    if cursor is None:
-        cursor = (await cb.events.read(limit=1))[1].split(":")[0] + ":0"
-    async with asyncio.timeout(SECONDS):
-        async for one in cb.events.follow(cursor, types=[kind]):
-            if isinstance(one, Event) and any(fact.id == task for fact in one.facts):
-                return one
-    raise AssertionError("unreachable")
-
-
-async def within(awaitable: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(SECONDS):
-        return await awaitable
+    return partial(working, board.cb)
 
 
 # Payloads and results
@@ -518,6 +482,49 @@ async def test_failures_are_retried_as_they_ask_and_kept(
     assert [error["message"] for error in errors] == ["busy", "no network"]
     assert errors[0]["details"] == {"code": 503}
     assert "raise OSError" in errors[1]["traceback"]
+
+
+@pytest.mark.parametrize("is_blocking", [False, True], ids=["async", "thread"])
+async def test_a_handler_that_exits_ends_its_attempt_and_not_the_worker(
+    board: ThrowawayBoard, at_work: Any, is_blocking: bool
+) -> None:
+    async def leave(payload: Any) -> None:
+        sys.exit(3)
+
+    def leave_in_thread(payload: Any) -> None:
+        sys.exit(3)
+
+    async def stay(payload: Any) -> str:
+        return "still here"
+
+    handlers = {"leave": leave_in_thread if is_blocking else leave, "stay": stay}
+    async with at_work(worker_of(handlers=handlers)):
+        left = await board.tasks.submit("leave", retry=RetryPolicy(max_retries=0))
+        with pytest.raises(TaskFailed):
+            await left.result(SECONDS)
+        stayed = await (await board.tasks.submit("stay")).result(SECONDS)
+
+    assert ((await left.task()).error or {})["type"] == "SystemExit"
+    assert stayed == "still here"
+
+
+async def test_more_starts_than_a_call_carries_lose_no_results(
+    board: ThrowawayBoard, at_work: Any
+) -> None:
+    runs: list[int] = []
+
+    async def count(payload: int) -> None:
+        runs.append(payload)
+        await asyncio.sleep(0.05)
+
+    worker = worker_of(handlers={"count": count}, concurrency=1_000, prefetch=1_000)
+    handles = await board.tasks.submit_many(
+        TaskSpec(kind="count", payload=number) for number in range(3_000)
+    )
+    async with at_work(worker):
+        await asyncio.gather(*(handle.result(3 * SECONDS) for handle in handles))
+
+    assert len(runs) == len(set(runs)) == 3_000
 
 
 async def test_fatal_is_not_retried(board: ThrowawayBoard, at_work: Any) -> None:
@@ -938,7 +945,12 @@ async def test_observers_that_raise_break_nothing(board: ThrowawayBoard, at_work
     async with at_work(worker):
         assert await (await board.tasks.submit("k")).result(SECONDS) == "nothing"
 
-    assert seen == ["worker.started", "worker.stopped"]
+    assert seen == [
+        "worker.started",
+        "worker.task_started",
+        "worker.task_ended",
+        "worker.stopped",
+    ]
 
 
 # Loading a worker by name

@@ -275,6 +275,7 @@ class Tasks(Facade[app.BoardTasks]):
 
     claim = _blocking(app.BoardTasks.claim)
     take = _blocking(app.BoardTasks.take)
+    accept = _blocking(app.BoardTasks.accept)
     complete = _blocking(app.BoardTasks.complete)
     complete_many = _blocking(app.BoardTasks.complete_many)
     fail = _blocking(app.BoardTasks.fail)

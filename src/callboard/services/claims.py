@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from callboard.domain import task as tasks
+from callboard.domain.bounds import check_claim, check_claims, check_text, check_whole
 from callboard.domain.names import check_name
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed
 from callboard.engine import codec
 from callboard.engine.answers import Answer, answers_of, checked, finish_cascade
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import InvalidArgument, TooLarge
+from callboard.exceptions import InvalidArgument, OutcomeUnknown, TooLarge
 
 T = TypeVar("T")
 
@@ -99,8 +100,8 @@ class Holding:
             agent: A registered agent.
             instance: The process that will run them; "" for none.
             limit: 1 to 1,000.
-            started: How many of them begin at once; the others count as claimed ahead, whose
-                loss before ``start`` is no crash. All of them where not given.
+            started: How many of them begin at once, 0 to 1,000; the others count as claimed
+                ahead, whose loss before ``start`` is no crash. All of them where not given.
             lease: Seconds, 0.1 to 3,600; a task's own lease goes before.
             wait: Register as waiting for this many seconds where fewer than *limit* were
                 there: work that becomes ready is reserved, and the instance's bell rung.
@@ -109,16 +110,17 @@ class Holding:
 
         Raises:
             AgentNotFound, AgentDraining, AgentFull, BoardPaused: Nothing can be claimed now.
+            IdConflict: The request id was used by another agent, instance or board.
             InvalidArgument: An argument is out of its bounds.
         """
         reply = await self._functions.call(
             "task_claim",
             self.board,
             check_name("agent", agent),
-            instance and check_name("instance", instance),
+            _name_or_none("instance", instance),
             _request(request_id),
-            _limit(limit),
-            limit if started is None else started,
+            check_whole("limit", limit, 1, tasks.BATCH_MAX),
+            limit if started is None else check_whole("started", started, 0, tasks.BATCH_MAX),
             tasks.check_seconds("wait", wait, 0, 3_600),
             tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
         )
@@ -138,12 +140,38 @@ class Holding:
             "task_take",
             self.board,
             check_name("agent", agent),
-            instance and check_name("instance", instance),
+            _name_or_none("instance", instance),
             check_name("task id", task_id),
             tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
         )
         checked(reply, "ok", task=task_id, agent=agent, board=self.board)
         return self._claims(reply).tasks[0]
+
+    async def accept(
+        self,
+        task_ids: Sequence[str],
+        agent: str,
+        instance: str,
+        *,
+        lease: float = tasks.LEASE_DEFAULT,
+        wants: int = 0,
+        wait: float = 0.0,
+    ) -> Claims:
+        """Take up reservations that a bell named, at half the cost of a claim.
+
+        What went elsewhere meanwhile is left out. *wants* more tasks are waited for, for
+        *wait* seconds. Where the outcome is unknown it is asked for once more.
+
+        Raises:
+            BoardPaused: The reservations stand until the board is resumed, or they lapse.
+        """
+        who = (self.board, agent, instance, round(lease * 1000), wants, round(wait * 1000))
+        try:
+            reply = await self._functions.call("task_accept", *who, 0, len(task_ids), *task_ids)
+        except OutcomeUnknown:
+            reply = await self._functions.call("task_accept", *who, 1, len(task_ids), *task_ids)
+        checked(reply, "ok", "empty", agent=agent, board=self.board)
+        return self._claims(reply)
 
     async def complete(self, task_id: str, *, fence: int, result: Any = None) -> Answer:
         """Accept a result, once: the same fence again answers ``replayed``.
@@ -159,7 +187,7 @@ class Holding:
     async def complete_many(self, results: Iterable[Completion]) -> list[Answer]:
         """Hand in many results; each answers for itself, and a refused one stops nothing."""
         answers: list[Answer] = []
-        encoded = [Completion(item.id, item.fence, as_encoded(item.result)) for item in results]
+        encoded = [_checked(item) for item in results]
         while encoded:
             count = fitting(encoded)
             batch, encoded = encoded[:count], encoded[count:]
@@ -195,24 +223,11 @@ class Holding:
     async def fail_many(self, failures: Iterable[FailedAttempt]) -> list[Answer]:
         """Record many failed attempts; each answers for itself."""
         answers: list[Answer] = []
-        for batch in _batches(list(failures)):
-            rows: list[Any] = []
-            for item in batch:
-                delay = (
-                    ""
-                    if item.delay is None
-                    else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
-                )
-                rows += (
-                    item.id,
-                    item.fence,
-                    item.failure.encode(),
-                    int(item.failure.retryable),
-                    f"{random.random():.6f}",
-                    delay,
-                )
-            reply = await self._functions.call("task_fail", self.board, "", len(batch), *rows)
-            answers += await self._answered([item.id for item in batch], reply)
+        rows = [_failure_row(item) for item in failures]
+        for batch in codec.in_batches(rows, lambda row: len(row[2]) + 200):
+            values = [value for row in batch for value in row]
+            reply = await self._functions.call("task_fail", self.board, "", len(batch), *values)
+            answers += await self._answered([row[0] for row in batch], reply)
         return answers
 
     async def complete_and_claim(
@@ -231,25 +246,29 @@ class Holding:
         """A worker's one round trip: hand in results, say what began, claim the next.
 
         Both halves always run and answer separately. One request id covers both: results are
-        known again by their fences, claims by the id.
+        known again by their fences, claims by the id. The arguments are those of ``claim``,
+        but that a *limit* of 0 claims nothing.
+
+        Raises:
+            InvalidArgument: An argument is out of its bounds; nothing was handed in.
         """
         if len(results) + len(begun) > tasks.BATCH_MAX:
             raise TooLarge(
                 f"At most {tasks.BATCH_MAX:,} results and starts in one call.", field="results"
             )
-        rows = _completion_rows(results)
-        for task_id, fence in begun:
-            rows += (task_id, fence)
+        rows = _completion_rows([_checked(item) for item in results])
+        for claim in check_claims(begun):
+            rows += claim
         reply = await self._functions.call(
             "task_complete_and_claim",
             self.board,
-            agent,
-            instance,
+            check_name("agent", agent),
+            _name_or_none("instance", instance),
             _request(request_id),
-            limit,
-            started,
-            round(wait * 1000),
-            round(lease * 1000),
+            check_whole("limit", limit, 0, tasks.BATCH_MAX),
+            check_whole("started", started, 0, tasks.BATCH_MAX),
+            tasks.check_seconds("wait", wait, 0, 3_600),
+            tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
             len(results),
             len(begun),
             *rows,
@@ -301,8 +320,9 @@ class Holding:
     ) -> list[Answer]:
         """Renew many: each answers ``ok``, ``cancel``, ``lease_lost`` or ``task_not_found``."""
         lease_ms = tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX)
+        agent, instance = _name_or_none("agent", agent), _name_or_none("instance", instance)
         answers: list[Answer] = []
-        for batch in _batches(claims):
+        for batch in _batches(check_claims(claims)):
             flat = [part for claim in batch for part in claim]
             reply = await self._functions.call(
                 "task_renew", self.board, agent, instance, lease_ms, len(batch), *flat
@@ -322,7 +342,7 @@ class Holding:
         """Give many claims back; no failure or crash is counted."""
         delay_ms = tasks.check_seconds("delay", delay, 0, 31_536_000)
         answers: list[Answer] = []
-        for batch in _batches(claims):
+        for batch in _batches(check_claims(claims)):
             flat = [part for task_id, fence in batch for part in (task_id, fence, delay_ms)]
             reply = await self._functions.call("task_release", self.board, "", len(batch), *flat)
             answers += await self._answered([task_id for task_id, _ in batch], reply)
@@ -336,11 +356,12 @@ class Holding:
         Raises:
             LeaseLost, TaskNotFound, AgentNotFound, AgentDraining, DoesNotFit: Nothing changed.
         """
+        check_claim(task_id, fence)
         reply = await self._functions.call(
             "task_handoff",
             self.board,
             "",
-            check_name("task id", task_id),
+            task_id,
             fence,
             check_name("agent", to),
             tasks.check_seconds("take_up", take_up, 0.1, 86_400),
@@ -372,7 +393,7 @@ class Holding:
         """End the claim with children; the task may be claimed again when all have ended.
 
         Args:
-            children: 1 to 1,000 tasks, all or none.
+            children: 1 to 1,000 tasks of at most 8 MiB in all, all or none.
             on_failure: What a failed child does to the task: ``run`` (it resumes and sees the
                 outcomes), ``fail``, or ``skip``.
 
@@ -380,16 +401,23 @@ class Holding:
             The children's ids, in order.
 
         Raises:
-            LeaseLost, IdConflict, UniqueConflict, BoardFull, DependencyCycle: Nothing changed.
+            LeaseLost, IdConflict, UniqueConflict, BoardFull, DependencyCycle, InvalidArgument,
+            TooLarge: Nothing changed.
         """
-        rows = [codec.row_of(child, parent=task_id) for child in children]
-        if not 1 <= len(rows) <= tasks.BATCH_MAX:
+        check_claim(task_id, fence)
+        policy = codec.check_policy("on_failure", on_failure)
+        given = list(children)
+        if not 1 <= len(given) <= tasks.BATCH_MAX:
             raise InvalidArgument(
-                f"A task splits into 1 to {tasks.BATCH_MAX:,} children.", field="children"
+                f"A task splits into 1 to {tasks.BATCH_MAX:,} children, not {len(given):,}.",
+                field="children",
             )
-        if on_failure not in tasks.POLICY_FLAGS:
-            raise InvalidArgument(
-                f"on_failure is {on_failure!r}; use run, fail or skip.", field="on_failure"
+        rows = [codec.row_of(child, parent=task_id) for child in given]
+        if sum(map(codec.row_bytes, rows)) > tasks.BATCH_BYTES_MAX:
+            raise TooLarge(
+                f"The children of task {task_id} take more than {tasks.BATCH_BYTES_MAX:,} bytes. "
+                "Split it into fewer, or pass references in their payloads.",
+                field="children",
             )
         reply = await self._functions.call(
             "task_split",
@@ -397,9 +425,9 @@ class Holding:
             "",
             task_id,
             fence,
-            tasks.POLICY_FLAGS[on_failure],
+            tasks.POLICY_FLAGS[policy],
             len(rows),
-            *(value for row in rows for value in row),
+            *(value for row in codec.in_order(given, rows) for value in row),
         )
         if checked(reply, "ok", "replayed", task=task_id, board=self.board) == "ok" and reply[2]:
             await finish_cascade(self._functions)
@@ -407,6 +435,7 @@ class Holding:
 
     async def ask(self, task_id: str, *, fence: int, question: Any) -> Answer:
         """End the claim with a question (any JSON up to 64 KiB): ``input_required``."""
+        check_claim(task_id, fence)
         encoded = codec.encode_json("question", question, 65_536)
         reply = await self._functions.call("task_ask", self.board, "", task_id, fence, encoded)
         return Answer(
@@ -417,6 +446,8 @@ class Holding:
         self, task_id: str, *, fence: int, reason: str = "requested"
     ) -> Answer:
         """The holder stopped as it was asked to: the task ends cancelled. Raises LeaseLost."""
+        check_claim(task_id, fence)
+        reason = check_text("reason", reason)[:1_000]
         reply = await self._functions.call("task_cancel", self.board, "", reason, 1, task_id, fence)
         return (await self._answered([task_id], reply))[0].check(board=self.board)
 
@@ -429,10 +460,12 @@ class Holding:
         return await self._park(task_id, fence, 0)
 
     async def _park(self, task_id: str, fence: int, parked: int) -> Answer:
+        check_claim(task_id, fence)
         reply = await self._functions.call("task_park", self.board, "", task_id, fence, parked)
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
 
     async def _keep(self, task_id: str, fence: int, field: str, encoded: bytes) -> Answer:
+        check_claim(task_id, fence)
         reply = await self._functions.call(
             "task_progress", self.board, "", task_id, fence, field, encoded
         )
@@ -440,7 +473,7 @@ class Holding:
 
     async def _each(self, name: str, by: str, claims: Sequence[tuple[str, int]]) -> list[Answer]:
         answers: list[Answer] = []
-        for batch in _batches(claims):
+        for batch in _batches(check_claims(claims)):
             flat = [part for claim in batch for part in claim]
             reply = await self._functions.call(name, self.board, by, len(batch), *flat)
             checked(reply, "ok", board=self.board)
@@ -465,12 +498,8 @@ def _request(request_id: str | None) -> str:
     return secrets.token_hex(8) if request_id is None else check_name("request id", request_id)
 
 
-def _limit(limit: int) -> int:
-    if not 1 <= limit <= tasks.BATCH_MAX:
-        raise InvalidArgument(
-            f"limit is {limit}; it must be from 1 to {tasks.BATCH_MAX:,}.", field="limit"
-        )
-    return limit
+def _name_or_none(what: str, name: str) -> str:
+    return name if name == "" else check_name(what, name)
 
 
 def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
@@ -500,19 +529,49 @@ def fitting(results: Sequence[Completion]) -> int:
     return min(len(results), tasks.BATCH_MAX)
 
 
+def _checked(item: Completion) -> Completion:
+    """The same with its result encoded; the same object where it is already."""
+    if not isinstance(item, Completion):
+        raise InvalidArgument(
+            f"A result to hand in is a Completion, not {type(item).__name__}.", field="results"
+        )
+    check_claim(item.id, item.fence)
+    encoded = as_encoded(item.result)
+    return item if encoded is item.result else Completion(item.id, item.fence, encoded)
+
+
 def _completion_rows(results: Iterable[Completion]) -> list[Any]:
     rows: list[Any] = []
     for item in results:
-        encoded = as_encoded(item.result)
-        rows += (item.id, item.fence, encoded.json if encoded is not None else b"")
+        rows += (item.id, item.fence, item.result.json if item.result is not None else b"")
     return rows
 
 
-def _failure(error: Failure | BaseException | str, retryable: bool | None) -> Failure:
+def _failure_row(item: FailedAttempt) -> tuple[Any, ...]:
+    if not isinstance(item, FailedAttempt):
+        raise InvalidArgument(
+            f"A failure to hand in is a FailedAttempt, not {type(item).__name__}.",
+            field="failures",
+        )
+    check_claim(item.id, item.fence)
+    failure = _failure(item.failure, None)
+    delay = "" if item.delay is None else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
+    jitter = f"{random.random():.6f}"
+    return item.id, item.fence, failure.encode(), int(failure.retryable), jitter, delay
+
+
+def _failure(error: Any, retryable: bool | None) -> Failure:
+    if retryable is not None and not isinstance(retryable, bool):
+        raise InvalidArgument(f"retryable is {retryable!r}; use True or False.", field="retryable")
     if isinstance(error, str):
         return Failure("Error", error, True if retryable is None else retryable)
     if isinstance(error, BaseException):
         return Failure.from_exception(error, retryable=retryable)
+    if not isinstance(error, Failure):
+        raise InvalidArgument(
+            f"error must be a message, an exception or a Failure, not {type(error).__name__}.",
+            field="error",
+        )
     if retryable is None or retryable == error.retryable:
         return error
     return msgspec.structs.replace(error, retryable=retryable)
