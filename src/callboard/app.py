@@ -26,7 +26,6 @@ from callboard.services.events import Events
 from callboard.services.tasks import Tasks
 from callboard.waiting import EndWatch
 
-
 PROBES_MAX = 3
 
 

@@ -138,7 +138,7 @@ class Refused(CallboardError):
 
 
 class IdConflict(Refused):
-    """This id was submitted before with another body."""
+    """This id was used before: for a task with another body, or for another caller's claim."""
 
     code = "id_conflict"
 

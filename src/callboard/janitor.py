@@ -53,15 +53,15 @@ class Janitor:
             await asyncio.gather(task, return_exceptions=True)
 
     async def sweep(self, *, force: bool = False) -> bool:
-        """One round over all boards and agents; False where another did it this interval.
+        """One round over the boards and agents that are due; False where another did it.
 
         Args:
-            force: Sweep whether or not it is due.
+            force: Sweep all boards, whether or not they are due.
         """
         reply = await self._functions.call("namespace_tick", round(self._interval * 1000), 0)
         if checked(reply, "due", "not_due") == "not_due" and not force:
             return False
-        boards = reply[1:] if reply[0] == b"due" else await self._boards()
+        boards = await self._boards() if force else reply[1:]
         await self._sweep_agents()
         for board in boards:
             await self._sweep_board(board)

@@ -420,7 +420,7 @@ async def test_a_lost_instance_gives_its_tasks_back_and_each_counts_a_crash(
 
     started, ahead, other = [await roster.record(task) for task in ("t1", "t2", "t3")]
     assert (started[0], started[11], started[12]) == ("p", "1", "i1")
-    assert (ahead[0], ahead[11], ahead[13]) == ("p", "0", "Z")
+    assert (ahead[0], ahead[11], ahead[13]) == ("p", "0", "ZV")
     assert (other[0], other[3]) == ("c", "mira/i2")
     assert await roster.events("task:lease_lost") == [
         f"t1|pending|mira/i1|{started[2]}|1\nt2|pending|mira/i1|{ahead[2]}|0"

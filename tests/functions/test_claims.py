@@ -565,9 +565,7 @@ async def test_a_task_that_was_handed_over_before_is_stolen_as_any_other(stage: 
 
 async def test_reservations_on_other_boards_hide_none(stage: Stage) -> None:
     for board in ("c", BOARD):
-        await stage.submit(
-            *(spec(f"t{i}", suggested_worker=MIRA) for i in range(600)), board=board
-        )
+        await stage.submit(*(spec(f"t{i}", suggested_worker=MIRA) for i in range(600)), board=board)
 
     assert len((await stage.claim(MIRA, limit=300)).ids) == 300
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from callboard.domain.task import at_ms
 from tests.functions.support import NOOR, Stage, spec
 
 pytestmark = pytest.mark.every_engine
@@ -152,6 +153,34 @@ async def test_a_requeued_dead_letter_revives_what_failed_for_its_sake(stage: St
     assert (await stage.task("b")).reason is None
 
 
+@pytest.mark.parametrize(("waited", "status"), [(0, "failed"), (31, "blocked")])
+async def test_a_revived_task_keeps_its_deadline_unless_it_has_passed(
+    stage: Stage, waited: float, status: str
+) -> None:
+    deadline = at_ms(stage.now / 1_000 + 30_000)
+    await stage.submit("root", spec("t", "root", deadline=deadline))
+    await end(stage, "root", "failed")
+    await stage.advance(waited)
+
+    await stage.retry("root")
+
+    assert (await stage.task("t")).deadline == (None if waited else deadline)
+    await stage.after(31)
+    assert await stage.status("t") == status
+
+
+async def test_a_task_retried_by_hand_has_no_deadline_and_shows_none(stage: Stage) -> None:
+    await stage.submit(spec("t", deadline=at_ms(stage.now / 1_000 + 30_000)))
+    await stage.cancel("t")
+
+    await stage.retry("t")
+    assert (await stage.task("t")).deadline is None
+    await stage.release("t", await stage.held("t"))
+    await stage.after(31)
+
+    assert await stage.status("t") == "pending"
+
+
 async def test_a_second_failed_cause_keeps_a_dependent_down(stage: Stage) -> None:
     await stage.submit("x", "y", spec("t", "x", "y"))
     await end(stage, "x", "failed")
@@ -203,13 +232,51 @@ async def test_a_task_put_back_waits_again_for_what_was_never_submitted(stage: S
     assert await stage.status("t") == "pending"
 
 
-async def test_a_purged_dependency_holds_no_task_that_is_put_back(stage: Stage) -> None:
+@pytest.mark.parametrize("how", ["failed", "cancelled"])
+@pytest.mark.parametrize("purge", [True, False])
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+async def test_a_task_is_not_put_back_to_end_again_for_the_same_cause(
+    stage: Stage, how: str, purge: bool, policy: Any
+) -> None:
+    await stage.submit("root", spec("t", "root", on_dependency_failure=policy))
+    await end(stage, "root", how)
+    before = await stage.status("t")
+    if purge:
+        await stage.purge("root")
+
+    assert await stage.retry("t") == ["dependency_failed"]
+    assert await stage.status("t") == before
+
+
+async def test_a_task_is_put_back_with_its_dependency(stage: Stage) -> None:
     await stage.submit("root", spec("t", "root"))
     await end(stage, "root", "failed")
-    await stage.purge("root")
+
+    assert await stage.retry("t", "root", "t") == ["dependency_failed", "ok", "blocked"]
+    await end(stage, "root", "done")
+    assert await stage.status("t") == "pending"
+
+
+@pytest.mark.parametrize("policy", ["fail", "run"])
+async def test_a_purged_dependency_that_was_done_holds_no_task_that_is_put_back(
+    stage: Stage, policy: Any
+) -> None:
+    await stage.submit("root", "other", spec("t", "root", "other", on_dependency_failure=policy))
+    await stage.cancel("t")
+    for name in ("root", "other"):
+        await end(stage, name, "done")
+        await stage.purge(name)
 
     assert await stage.retry("t") == ["ok"]
     assert await stage.status("t") == "pending"
+
+
+async def test_a_failed_dependency_holds_no_task_that_runs_all_the_same(stage: Stage) -> None:
+    await stage.submit("root", spec("t", "root", on_dependency_failure="run"))
+    await stage.cancel("t")
+    await end(stage, "root", "failed")
+
+    assert await stage.retry("t") == ["ok"]
 
 
 # References never seen

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.every_engine
 PERMANENT = {
     "callboard:format",
     "boards",
+    "boards:due",
     "events",
     "tasks:b:board",
     "agent:mira",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -56,6 +57,68 @@ async def test_one_completion_is_accepted_and_its_repeat_known(stage: Stage) -> 
 
     assert answers == ["ok", "replayed", "replayed"]
     assert (await stage.task("t")).result == 1
+
+
+GIVING_UP: dict[str, Callable[[Stage, int], Awaitable[str]]] = {
+    "fail": lambda s, fence: s.fail("t", fence, delay_ms=0),
+    "release": lambda s, fence: s.release("t", fence, delay_ms=500),
+    "ask": lambda s, fence: s.ask("t", fence),
+    "split": lambda s, fence: split_of(s, fence),
+}
+
+
+async def split_of(stage: Stage, fence: int) -> str:
+    return (await stage.split("t", fence, spec("child"))).status
+
+
+async def move_on(stage: Stage) -> None:
+    """What was given up waits again as any other task."""
+    await stage.answer("t")
+    await stage.cancel("child")
+    await stage.after(20)
+    assert await stage.status("t") == "pending"
+
+
+@pytest.mark.parametrize("how", GIVING_UP)
+async def test_a_repeat_is_known_though_the_task_moved_on(stage: Stage, how: str) -> None:
+    await stage.submit("t")
+    fence = await stage.held("t")
+    await GIVING_UP[how](stage, fence)
+    await move_on(stage)
+
+    assert await GIVING_UP[how](stage, fence) == "replayed"
+    await stage.cancel("t")
+    assert await GIVING_UP[how](stage, fence) == "replayed"
+
+
+@pytest.mark.parametrize("how", GIVING_UP)
+async def test_a_repeat_is_refused_once_somebody_else_had_the_task(stage: Stage, how: str) -> None:
+    await stage.submit("t")
+    fence = await stage.held("t")
+    await GIVING_UP[how](stage, fence)
+    await move_on(stage)
+    await stage.held("t", NOOR)
+
+    assert await GIVING_UP[how](stage, fence) == "lease_lost"
+
+
+@pytest.mark.parametrize("how", GIVING_UP)
+@pytest.mark.parametrize("end", ["lost", "left", "done", "unclaimed"])
+async def test_what_was_taken_from_the_holder_or_done_is_not_given_up(
+    stage: Stage, how: str, end: str
+) -> None:
+    await stage.submit("t")
+    fence = 0 if end == "unclaimed" else await stage.held("t", instance="")
+    if end == "lost":
+        await stage.after(31)
+    elif end == "left":
+        await stage.call("agent_deregister", MIRA, "ann")
+    elif end == "done":
+        await stage.complete("t", fence)
+    before = await stage.status("t")
+
+    assert await GIVING_UP[how](stage, fence) == "lease_lost"
+    assert await stage.status("t") == before
 
 
 async def test_a_fence_rises_with_each_claim_of_any_task(stage: Stage) -> None:
@@ -399,6 +462,20 @@ async def test_a_task_claimed_ahead_does_not_use_up_its_timeout(stage: Stage) ->
     await stage.after(4)
 
     assert await stage.status("t") == "in_progress"
+
+
+async def test_a_task_claimed_ahead_and_renewed_is_out_of_time_when_its_timeout_is_over(
+    stage: Stage,
+) -> None:
+    await stage.submit(spec("t", timeout=5))
+    grant = await stage.claim(started=0)
+    await stage.advance(1)
+    await stage.renew("t", grant.fences[0], lease_ms=60_000)
+    await stage.start("t", grant.fences[0])
+
+    await stage.after(6)
+
+    assert (await stage.record("t")).failures == 1
 
 
 @pytest.mark.parametrize("place", ["pending", "blocked", "scheduled", "reserved", "asking"])

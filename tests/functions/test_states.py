@@ -250,15 +250,15 @@ TABLE: Mapping[Operation, tuple[str, Outcomes]] = {
     begin: ("lease_lost", where(cki=("ok", "in_progress"))),
     complete: ("lease_lost", where(cki=("ok", "done"), d=("replayed", SAME))),
     step: ("lease_lost", where(cki=("ok", "done"), d=("replayed", SAME))),
-    fail: ("lease_lost", where(cki=("retry_scheduled", "scheduled"), f=("replayed", SAME))),
-    fail_for_good: ("lease_lost", where(cki=("failed", "failed"), f=("replayed", SAME))),
+    fail: ("lease_lost", where(cki=("retry_scheduled", "scheduled"), qf=("replayed", SAME))),
+    fail_for_good: ("lease_lost", where(cki=("failed", "failed"), qf=("replayed", SAME))),
     renew: ("lease_lost", where(cki=("ok", SAME))),
-    release: ("lease_lost", where(cki=("ok", "pending"))),
-    defer: ("lease_lost", where(cki=("ok", "scheduled"))),
+    release: ("lease_lost", where(cki=("ok", "pending"), qf=("replayed", SAME))),
+    defer: ("lease_lost", where(cki=("ok", "scheduled"), qf=("replayed", SAME))),
     handoff: ("lease_lost", where(cki=("ok", "assigned"))),
     progress: ("lease_lost", where(cki=("ok", SAME))),
-    split: ("lease_lost", where(cki=("ok", "blocked"))),
-    ask: ("lease_lost", where(cki=("ok", "input_required"), q=("replayed", SAME))),
+    split: ("lease_lost", where(cki=("ok", "blocked"), qf=("replayed", SAME))),
+    ask: ("lease_lost", where(cki=("ok", "input_required"), qf=("replayed", SAME))),
     park: ("lease_lost", where(cki=("ok", SAME))),
     answer: ("illegal_state", where(q=("ok", "assigned"))),
     cancel: (
@@ -411,6 +411,7 @@ async def put_back(stage: Stage, letter: str, to: str) -> None:
             await stage.complete("root", fence)
         elif letter == "f":
             await stage.fail("root", fence, retryable=False)
+            await stage.retry("root")
     await stage.retry("t")
 
 

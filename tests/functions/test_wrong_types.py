@@ -28,6 +28,8 @@ KEYS = [
     "boards",
     "cascades",
     "agents:heartbeats",
+    "held:mira",
+    "parked:mira",
 ]
 
 
@@ -44,6 +46,9 @@ async def everything(stage: Stage) -> dict[str, int]:
         spec("other", kind="other"),
     )
     fences = {name: await stage.held(name) for name in ("held", "asks", "done", "dead")}
+    await stage.submit("parked", "plain")
+    fences.update({name: await stage.held(name) for name in ("parked", "plain")})
+    await stage.park("parked", fences["parked"])
     await stage.ask("asks", fences["asks"])
     await stage.complete("done", fences["done"])
     await stage.fail("dead", fences["dead"], retryable=False)
@@ -66,10 +71,14 @@ OPERATIONS: dict[str, Operation] = {
     "step": lambda s, f: s.step(done=[("held", f["held"], "1")], limit=5),
     "start": lambda s, f: s.start("held", f["held"]),
     "complete": lambda s, f: s.complete("held", f["held"]),
+    "complete_plain": lambda s, f: s.complete("plain", f["plain"]),
+    "complete_parked": lambda s, f: s.complete("parked", f["parked"]),
     "fail": lambda s, f: s.fail("held", f["held"]),
+    "fail_parked": lambda s, f: s.fail("parked", f["parked"]),
     "fail_for_good": lambda s, f: s.fail("held", f["held"], retryable=False),
     "renew": lambda s, f: s.renew("held", f["held"]),
     "release": lambda s, f: s.release("held", f["held"]),
+    "release_parked": lambda s, f: s.release("parked", f["parked"]),
     "defer": lambda s, f: s.release("held", f["held"], delay_ms=500),
     "handoff": lambda s, f: s.handoff("held", f["held"]),
     "progress": lambda s, f: s.progress("held", f["held"]),
@@ -78,6 +87,7 @@ OPERATIONS: dict[str, Operation] = {
     "park": lambda s, f: s.park("held", f["held"]),
     "answer": lambda s, f: s.answer("asks"),
     "cancel": lambda s, f: s.cancel("other"),
+    "confirm_cancel": lambda s, f: s.cancel("held", f["held"]),
     "cancel_blocked": lambda s, f: s.cancel("after"),
     "retry": lambda s, f: s.retry("dead"),
     "reprioritise": lambda s, f: s.reprioritise("other", 5),

@@ -223,3 +223,11 @@ def test_the_root_says_what_commands_there_are(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     for name in ("tasks", "boards", "agents", "dlq", "worker", "tail", "doctor", "engine", "demo"):
         assert f" {name} " in shown
+
+
+def test_run_as_a_module_it_exits_with_the_same_code() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "callboard.cli", "no-such-command"], capture_output=True, check=False
+    )
+
+    assert ran.returncode == 2

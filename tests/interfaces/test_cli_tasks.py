@@ -65,14 +65,52 @@ def test_a_bad_line_of_a_file_adds_nothing(cli: Cli) -> None:
     assert cli.json("tasks", "list")["tasks"] == []
 
 
-def test_an_error_in_a_later_batch_says_how_many_were_added(cli: Cli) -> None:
-    many = [{"kind": "greet", "id": f"t{i}"} for i in range(2_000)]
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"kind": "no good"}, "kind 'no good' is not a valid name"),
+        ({"kind": "greet", "id": "a b"}, "task id 'a b' is not a valid name"),
+        ({"kind": "greet", "priority": 5_000}, "Priority 5000"),
+    ],
+)
+def test_all_lines_are_checked_before_the_first_task_is_added(
+    cli: Cli, line: dict[str, object], said: str
+) -> None:
+    many = [{"kind": "greet"} for _ in range(2_000)]
 
-    ran = cli("tasks", "add", "--from", "-", "--json", stdin=lines(*many, {"kind": "no good"}))
+    ran = cli("tasks", "add", "--from", "-", "--json", stdin=lines(*many, line))
 
     assert ran.code == 2
+    assert ran.error["details"]["line"] == 2_001
+    assert ran.error["message"].startswith("Line 2001 of standard input: ")
+    assert said in ran.error["message"]
+    assert cli.json("tasks", "list")["tasks"] == []
+
+
+def test_a_cycle_in_a_file_adds_nothing(cli: Cli) -> None:
+    many = [{"kind": "greet", "id": f"t{i}", "depends_on": [f"t{i + 1}"]} for i in range(2_100)]
+
+    ran = cli(
+        "tasks",
+        "add",
+        "--from",
+        "-",
+        stdin=lines(*many, {"kind": "greet", "id": "t2100", "depends_on": ["t0"]}),
+    )
+
+    assert "depend" in ran.err
+    assert cli.json("tasks", "list")["tasks"] == []
+
+
+def test_an_error_in_a_later_batch_says_how_many_were_added(cli: Cli) -> None:
+    cli.ok("tasks", "add", "greet", "1", "--id", "t2000")
+    many = [{"kind": "greet", "id": f"t{i}"} for i in range(2_001)]
+
+    ran = cli("tasks", "add", "--from", "-", "--json", stdin=lines(*many))
+
+    assert ran.code == 1
     assert ran.error["details"]["submitted"] == 2_000
-    assert "2,000 tasks before it were added" in ran.error["message"]
+    assert "2,000 tasks were added" in ran.error["message"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,11 @@ class Item:
     is_parked: bool = False
     is_cancel_asked: bool = False
     was_lost: bool = False
+    lost_fence: int = 0
     is_suggested: bool = False
+    # How a reservation was made, and in which ms: for who waited, preferred, or handed over.
+    reserved_by: str = ""
+    reserved_at: int = 0
     not_before: int | None = None
     # The dependency it ended for; where the engine may name one of several, all of them.
     causes: frozenset[str] = frozenset()
@@ -122,7 +126,7 @@ class Plain:
         self.grace = (0, 0)
         self.boards = {name: Board(name) for name in boards}
         self.agents = {agent.id: agent for agent in agents}
-        self.requests: dict[str, tuple[str, str, int, int]] = {}
+        self.requests: dict[str, tuple[tuple[str, str, str], int, int]] = {}
         self.begin(now)
 
     # What an operation sees
@@ -172,7 +176,8 @@ class Plain:
         else:
             board.waiters[waiter[0]] = (board.waiters[waiter[0]][0], waiter[2])
 
-    def _reserve(self, item: Item, agent: str, until: int) -> None:
+    def _reserve(self, item: Item, agent: str, until: int, by: str) -> None:
+        item.reserved_by, item.reserved_at = by, self.ms
         item.status, item.agent, item.instance, item.until = "a", agent, "", until
 
     def _offer(self, item: Item) -> None:
@@ -192,7 +197,7 @@ class Plain:
         if best is None:
             item.status, item.agent, item.instance = "p", "", ""
         else:
-            self._reserve(item, best[1], self.ms + TAKE_UP_MS)
+            self._reserve(item, best[1], self.ms + TAKE_UP_MS, "offer")
             self._ring(board, best)
 
     def _offer_to(self, item: Item, agent_id: str, for_ms: int) -> None:
@@ -200,7 +205,7 @@ class Plain:
         if agent.status != "active" or not agent.fits(item.spec.lane):
             self._offer(item)
             return
-        self._reserve(item, agent_id, self.ms + for_ms)
+        self._reserve(item, agent_id, self.ms + for_ms, "preference")
         self._ring_all_of(item.board, agent_id)
 
     def _ring_all_of(self, board: Board, agent_id: str) -> None:
@@ -281,6 +286,8 @@ class Plain:
         board = item.board
         for need in sorted(item.needs):
             if need in board.items:
+                if item.policy == "run" and board.items[need].status in "fx":
+                    item.needs.discard(need)
                 continue
             if need in board.outcomes:
                 item.needs.discard(need)
@@ -332,6 +339,8 @@ class Plain:
             if not is_there:
                 fresh.append(spec)
         if any(spec.id in spec.deps for spec in fresh):
+            return "dependency_cycle", [], ""
+        if parent is not None and any(spec.id == parent.id for spec in specs):
             return "dependency_cycle", [], ""
         keys = dict(board.unique)
         for spec in fresh:
@@ -407,7 +416,7 @@ class Plain:
         lease: float,
     ) -> tuple:
         board = self.boards[board_name]
-        again = self._claimed_before(request)
+        again = self._claimed_before((board_name, agent_id, instance), request)
         if again:
             return again
         refusal = self._claim_refusal(board, agent_id)
@@ -420,10 +429,13 @@ class Plain:
             return ("agent_draining",)
         return ("paused",) if board.is_paused else None
 
-    def _claimed_before(self, request: str) -> tuple | None:
+    def _claimed_before(self, caller: tuple[str, str, str], request: str) -> tuple | None:
         if request not in self.requests:
             return None
-        name, agent_id, first, count = self.requests[request]
+        granted_to, first, count = self.requests[request]
+        if granted_to != caller:
+            return ("request_conflict",)
+        name, agent_id, _ = caller
         there = sorted(
             (item.fence, item.id, item.attempt, item.status)
             for item in self.boards[name].where("cki")
@@ -466,7 +478,7 @@ class Plain:
                 item.fence, item.agent, item.instance = first + index, agent_id, instance
                 item.until = self.ms + round(lease * 1000)
             if request:
-                self.requests[request] = (board.name, agent_id, first, len(taken))
+                self.requests[request] = ((board.name, agent_id, instance), first, len(taken))
         elif limit > 0:
             status = "agent_full" if room <= 0 else "empty"
         member = f"{agent_id}/{instance}"
@@ -480,7 +492,10 @@ class Plain:
     def _steal(self, board: Board, thief: Agent, most: int) -> list[Item]:
         victims: dict[str, list[Item]] = {}
         for item in sorted(board.where("a"), key=lambda item: (item.until, item.id)):
-            if item.agent != thief.id and thief.fits(item.spec.lane):
+            may_be = item.reserved_by == "offer" or (
+                item.reserved_by == "preference" and 2 * self.ms >= item.reserved_at + item.until
+            )
+            if may_be and item.agent != thief.id and thief.fits(item.spec.lane):
                 victims.setdefault(item.agent, []).append(item)
         taken: list[Item] = []
         for _, items in sorted(victims.items(), key=lambda one: (-len(one[1]), one[0]))[:3]:
@@ -500,6 +515,14 @@ class Plain:
     def _was(self, board: Board, task_id: str, fence: int, statuses: str) -> bool:
         item = board.items.get(task_id)
         return item is not None and item.fence == fence and item.status in statuses
+
+    def _has_given_up(self, board: Board, task_id: str, fence: int) -> bool:
+        item = board.items.get(task_id)
+        return bool(fence) and (
+            item is not None
+            and item.fence == fence != item.lost_fence
+            and item.status not in HELD | {"d"}
+        )
 
     def complete(self, board_name: str, rows: list[tuple[str, int]]) -> tuple:
         answers, queue = self._complete(self.boards[board_name], rows)
@@ -536,7 +559,8 @@ class Plain:
         lease: float,
     ) -> tuple:
         board = self.boards[board_name]
-        reply = self._claimed_before(request) or self._claim_refusal(board, agent_id)
+        caller = (board_name, agent_id, instance)
+        reply = self._claimed_before(caller, request) or self._claim_refusal(board, agent_id)
         completed, queue = self._complete(board, results)
         begun_answers = [self._start(board, task_id, fence) for task_id, fence in begun]
         self._cascade(queue)
@@ -551,7 +575,7 @@ class Plain:
     ) -> tuple:
         board = self.boards[board_name]
         no = self._stale(board, task_id, fence)
-        if no == "lease_lost" and self._was(board, task_id, fence, "sfx"):
+        if self._has_given_up(board, task_id, fence):
             return ("ok", ["replayed"])
         if no:
             return ("ok", [no])
@@ -599,7 +623,7 @@ class Plain:
     def release(self, board_name: str, task_id: str, fence: int, delay: float) -> tuple:
         board = self.boards[board_name]
         no = self._stale(board, task_id, fence)
-        if no == "lease_lost" and self._was(board, task_id, fence, "psax"):
+        if self._has_given_up(board, task_id, fence):
             return ("ok", ["replayed"])
         if no:
             return ("ok", [no])
@@ -632,14 +656,14 @@ class Plain:
         if not agent.fits(item.spec.lane):
             return ("does_not_fit",)
         self._leave(item)
-        self._reserve(item, to, self.ms + round(take_up * 1000))
+        self._reserve(item, to, self.ms + round(take_up * 1000), "handoff")
         self._ring_all_of(board, to)
         return ("ok",)
 
     def ask(self, board_name: str, task_id: str, fence: int) -> tuple:
         board = self.boards[board_name]
         no = self._stale(board, task_id, fence)
-        if no == "lease_lost" and self._was(board, task_id, fence, "q"):
+        if self._has_given_up(board, task_id, fence):
             return ("replayed",)
         if no:
             return (no,)
@@ -665,7 +689,7 @@ class Plain:
     ) -> tuple:
         board = self.boards[board_name]
         no = self._stale(board, task_id, fence)
-        if no == "lease_lost" and self._was(board, task_id, fence, "b"):
+        if self._has_given_up(board, task_id, fence):
             return ("replayed",)
         if no:
             return (no,)
@@ -718,6 +742,10 @@ class Plain:
                 answers.append("illegal_state")
             elif item.spec.unique and board.unique.get(item.spec.unique, task_id) != task_id:
                 answers.append("unique_conflict")
+            elif item.policy != "run" and any(
+                self._status_of(board, need) in ("f", "x") for need in item.needs
+            ):
+                answers.append("dependency_failed")
             else:
                 self._leave(item)
                 if item.spec.unique:
@@ -814,6 +842,7 @@ class Plain:
         return len(overdue)
 
     def _lose(self, item: Item) -> list[Item]:
+        item.lost_fence = item.fence
         if item.status == "k":
             item.was_lost = True
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from callboard.exceptions import (
     AgentNotFound,
     DependencyCycle,
     IdConflict,
+    IllegalState,
     InvalidArgument,
     LeaseLost,
     OutcomeUnknown,
@@ -36,6 +37,11 @@ async def cb(engine_url: str, namespace: str) -> AsyncIterator[Callboard]:
         yield opened
 
 
+class Measured(msgspec.Struct):
+    first: float | None
+    second: float
+
+
 BAD_SPECS: list[tuple[dict[str, Any], str]] = [
     ({"id": ""}, "task id '' is not a valid name. It is empty"),
     ({"id": "a b"}, "task id 'a b' is not a valid name"),
@@ -51,7 +57,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str]] = [
     ({"lease": "long"}, "lease is 'long'"),
     ({"timeout": 0}, "timeout is 0"),
     ({"delay": -5}, "delay is -5"),
-    ({"deadline": datetime(2030, 1, 1)}, "has no time zone"),
+    ({"deadline": datetime(2030, 1, 1)}, "has no time zone"),  # noqa: DTZ001
     ({"depends_on": "a"}, "must be a list of task ids, not one string"),
     ({"depends_on": ["a", ""]}, "dependency '' is not a valid name"),
     ({"on_dependency_failure": "ignore"}, "use fail, skip or run"),
@@ -62,6 +68,15 @@ BAD_SPECS: list[tuple[dict[str, Any], str]] = [
     ({"suggested_worker": "no one"}, "suggested_worker 'no one' is not a valid name"),
     ({"requirements": Requirements(capabilities=("a,b",))}, "capability 'a,b' is not a valid name"),
     ({"requirements": Requirements(min_health_score=2.0)}, "min_health_score is 2.0"),
+    ({"requirements": {"capabilities": ["a"]}}, "requirements must be Requirements, not dict"),
+    ({"requirements": Requirements(capabilities="ab")}, "capabilities must be a tuple"),  # type: ignore[arg-type]
+    ({"depends_on": 5}, "must be a list of task ids, not int"),
+    ({"not_before": "tomorrow"}, "not_before must be a datetime with a time zone, not str"),
+    ({"deadline": 5}, "deadline must be a datetime with a time zone, not int"),
+    ({"payload": float("nan")}, "payload holds NaN or Infinity"),
+    ({"payload": {"a": [None, float("inf")]}}, "payload holds NaN or Infinity"),
+    ({"payload": Measured(None, -float("inf"))}, "payload holds NaN or Infinity"),
+    ({"metadata": {"a": float("nan")}}, "metadata holds NaN or Infinity"),
 ]
 
 
@@ -79,7 +94,8 @@ async def test_a_bad_task_is_refused_with_the_cure_and_its_batch_with_it(
 
 
 async def test_a_bad_kind_is_refused(cb: Callboard) -> None:
-    for kind in ("", "a b", "x" * 129):
+    kinds: list[Any] = ["", "a b", "x" * 129, 5, None, ["a"]]
+    for kind in kinds:
         with pytest.raises(InvalidArgument, match="kind"):
             await cb.tasks.submit(kind)
 
@@ -105,6 +121,151 @@ async def test_many_tasks_are_sent_in_several_calls_and_a_refusal_says_how_far_i
 
     assert refusal.value.details["submitted"] == 2_000
     assert (await cb.boards.get("default")).counts.total == 2_001
+
+
+async def test_all_tasks_are_checked_before_the_first_is_sent(cb: Callboard) -> None:
+    specs = [TaskSpec(kind="work") for _ in range(2_500)]
+
+    with pytest.raises(InvalidArgument, match="kind") as refusal:
+        await cb.tasks.submit_many([*specs, TaskSpec(kind="no good")])
+
+    assert "submitted" not in refusal.value.details
+    assert await cb.boards.list() == []
+
+
+async def test_what_is_under_way_beside_a_refusal_is_counted(cb: Callboard) -> None:
+    await cb.tasks.submit("work", "other", id="t500")
+    await cb.tasks.submit("work", id="t1500")
+    specs = [TaskSpec(kind="work", id=f"t{number}") for number in range(4_000)]
+
+    with pytest.raises(IdConflict, match="t500") as refusal:
+        await cb.tasks.submit_many(specs)
+
+    # The second thousand was on its way, and one of it was there; the others were not sent.
+    assert refusal.value.details["submitted"] == 999
+    assert (await cb.boards.get("default")).counts.total == 1_001
+
+
+async def test_tasks_that_depend_on_others_are_sent_one_batch_after_the_other(
+    cb: Callboard,
+) -> None:
+    await cb.tasks.submit("work", "other", id="t500")
+    specs = [TaskSpec(kind="work", id=f"t{number}") for number in range(2_000)]
+    specs.append(TaskSpec(kind="sum", depends_on=["t1999"]))
+
+    with pytest.raises(IdConflict, match="t500") as refusal:
+        await cb.tasks.submit_many(specs)
+
+    assert "submitted" not in refusal.value.details
+    assert (await cb.boards.get("default")).counts.total == 1
+
+
+async def test_handles_come_in_the_order_given_whatever_depends_on_what(cb: Callboard) -> None:
+    specs = [TaskSpec(kind="sum", id="sum", depends_on=["part"]), TaskSpec(kind="part", id="part")]
+
+    handles = await cb.tasks.submit_many([*specs, TaskSpec(kind="work")])
+
+    assert [handle.id for handle in handles][:2] == ["sum", "part"]
+    assert (await cb.tasks.get(handles[2].id)).kind == "work"
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1_000])
+@pytest.mark.parametrize("count", [30, 1_500])
+@pytest.mark.parametrize("fields", [{}, {"status": "done"}, {"kind": "odd"}])
+async def test_a_page_has_at_most_its_limit_and_all_pages_have_each_task_that_stays(
+    cb: Callboard, fields: dict[str, Any], count: int, limit: int
+) -> None:
+    if limit == 1:
+        count = min(count, 30)
+    kinds = ("even", "odd")
+    handles = await cb.tasks.submit_many(
+        [TaskSpec(kind=kinds[i % 2], id=f"t{i}") for i in range(count)]
+    )
+    expected = {handle.id for handle in handles}
+    if "status" in fields:
+        await cb.agents.register("mira", max_concurrent=10_000)
+        while claimed := (await cb.tasks.claim("mira", limit=1_000)).tasks:
+            await cb.tasks.complete_many(Completion(task.id, task.fence, None) for task in claimed)
+    elif "kind" in fields:
+        expected = {f"t{i}" for i in range(1, count, 2)}
+    found: list[str] = []
+    cursor = None
+    for page_number in range(10_000):
+        page = await cb.tasks.list(limit=limit, cursor=cursor, **fields)
+        assert len(page.tasks) <= limit
+        found += [task.id for task in page.tasks]
+        cursor = page.cursor
+        if cursor is None:
+            break
+        if page_number % 10 == 0:
+            await cb.tasks.submit("even", id=f"new{page_number}")
+
+    assert {name for name in found if not name.startswith("new")} == expected
+
+
+Operation = Callable[[Callboard, Any], Awaitable[Any]]
+WRONG_TYPES: list[tuple[Operation, Any, str]] = [
+    (lambda cb, value: cb.tasks.submit_many(value), ["a"], "a TaskSpec, not str"),
+    (lambda cb, value: cb.tasks.submit_many([], created_by=value), 5, "created_by must be a str"),
+    (lambda cb, value: cb.tasks.list(cursor=value), "bogus", "'bogus' is no cursor"),
+    (lambda cb, value: cb.tasks.list(cursor=value), 5, "5 is no cursor"),
+    (lambda cb, value: cb.tasks.list(cursor=value), "0:5", "'0:5' is no cursor"),
+    (lambda cb, value: cb.tasks.list(limit=value), "5", "limit is '5'"),
+    (lambda cb, value: cb.tasks.list(limit=value), 0, "limit is 0"),
+    (lambda cb, value: cb.tasks.list(status=value), 5, "status must be a status or a list"),
+    (lambda cb, value: cb.tasks.list(kind=value), 5, "kind must be a string"),
+    (lambda cb, value: cb.tasks.lanes(limit=value), "x", "limit is 'x'"),
+    (lambda cb, value: cb.tasks.lanes(limit=value), -1, "limit is -1"),
+    (lambda cb, value: cb.tasks.lanes(per_lane=value), 101, "per_lane is 101"),
+    (lambda cb, value: cb.tasks.get_many(value), "dp", "a list of task ids, not str"),
+    (lambda cb, value: cb.tasks.cancel_many(value), "dp", "a list of task ids, not str"),
+    (lambda cb, value: cb.tasks.cancel_many(value), 5, "a list of task ids, not int"),
+    (lambda cb, value: cb.tasks.cancel("dp", reason=value), 5, "reason must be a string"),
+    (lambda cb, value: cb.tasks.retry_many(value), "dp", "a list of task ids, not str"),
+    (lambda cb, value: cb.tasks.purge(value), "dp", "a list of task ids, not str"),
+    (lambda cb, value: cb.dead_letters.purge(value), "dp", "a list of task ids, not str"),
+    (lambda cb, value: cb.events.cursor_at(value), "now", "moment must be a datetime"),
+]
+
+
+@pytest.mark.parametrize(("call", "value", "told"), WRONG_TYPES)
+async def test_a_wrong_type_is_refused_in_words(
+    cb: Callboard, call: Operation, value: Any, told: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        await call(cb, value)
+
+    assert told in str(refusal.value)
+
+
+async def test_a_task_said_in_another_way_is_the_same_task(cb: Callboard) -> None:
+    await cb.tasks.submit("work", id="t")
+    await cb.tasks.submit("work", id="timed", timeout=5, lease=30)
+    decoded = msgspec.json.decode(
+        b'{"kind":"work","id":"t","title":"","on_dependency_failure":"fail","payload":null}',
+        type=TaskSpec,
+    )
+
+    again = [
+        *[await cb.tasks.submit("work", id="t", priority=priority) for priority in ("normal", 0)],
+        await cb.tasks.submit("work", msgspec.Raw(b"null"), id="t", requirements=Requirements()),
+        await cb.tasks.submit("work", id="t", retry=RetryPolicy()),
+        *await cb.tasks.submit_many([decoded, TaskSpec(kind="work", id="t")]),
+        await cb.tasks.submit("work", id="timed", timeout=5.0, lease=30.0),
+    ]
+
+    assert all(handle.existed for handle in again)
+
+
+async def test_an_illegal_move_is_told_without_a_guess_at_the_state(cb: Callboard) -> None:
+    await cb.tasks.submit("work", id="t")
+
+    with pytest.raises(IllegalState) as refusal:
+        await cb.tasks.retry("t")
+
+    assert str(refusal.value) == (
+        "Task t is in a state that does not allow this. See callboard tasks show t."
+    )
 
 
 async def test_a_payload_beside_the_body_comes_back_as_it_was(cb: Callboard) -> None:
@@ -239,7 +400,7 @@ class LostReplies:
     def __init__(self, cb: Callboard) -> None:
         self.connection = cb.namespace.connection
         self.call = self.connection.call
-        self.lost: list[bytes] = []
+        self.lost: list[tuple[Any, ...]] = []
 
     def __call__(self, *command: Any, timeout: float | None = None) -> Any:
         if command[0] != b"FCALL" or command in self.lost:
@@ -247,7 +408,7 @@ class LostReplies:
         return self._lose(*command, timeout=timeout)
 
     async def _lose(self, *command: Any, timeout: float | None) -> Any:
-        self.lost.append(command)  # type: ignore[arg-type]
+        self.lost.append(command)
         await self.call(*command, timeout=timeout)
         raise OutcomeUnknown("The reply was lost.")
 

@@ -2,4 +2,4 @@
 
 from callboard.cli import main
 
-main()
+raise SystemExit(main())

@@ -11,7 +11,9 @@ import msgspec
 
 from callboard.cli import parse
 from callboard.cli.output import console
+from callboard.domain.graph import sort_batch
 from callboard.domain.task import BATCH_MAX, TaskSpec
+from callboard.engine.codec import row_of
 from callboard.exceptions import CallboardError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ class _Line(TaskSpec, forbid_unknown_fields=True):
 
 
 def read_specs(source: str) -> list[TaskSpec]:
-    """Read the tasks of a file, or of standard input for ``-``; empty lines are passed over.
+    """Read and check the tasks of a file, or of standard input for ``-``.
+
+    Empty lines are passed over.
 
     Raises:
         InvalidArgument: With the number of the line and what is wrong in it.
+        DependencyCycle: Tasks of the file would wait for each other for ever.
     """
     decoder = msgspec.json.Decoder(_Line)
     specs: list[TaskSpec] = []
@@ -39,13 +44,19 @@ def read_specs(source: str) -> list[TaskSpec]:
         if not line.strip():
             continue
         try:
-            specs.append(decoder.decode(line))
+            spec = decoder.decode(line)
+            row_of(spec)
+        except InvalidArgument as error:
+            message = f"Line {number} of {_name(source)}: {error.message} Nothing was added."
+            raise type(error)(message, **{**error.details, "line": number}) from error
         except (msgspec.DecodeError, UnicodeError) as error:
             raise InvalidArgument(
                 f"Line {number} of {_name(source)} is no task: {error}. Nothing was added. "
                 'A line is as {"kind": "greet", "payload": {"name": "Ada"}}.',
                 line=number,
             ) from error
+        specs.append(spec)
+    sort_batch(specs)
     return specs
 
 
@@ -64,12 +75,10 @@ async def submit(tasks: Tasks, specs: Sequence[TaskSpec], *, created_by: str) ->
 
 
 def _with_count(error: CallboardError, before: int) -> CallboardError:
-    """The same error, saying how many tasks were added before it."""
+    """The same error, saying how many tasks were added all the same."""
     count = before + int(error.details.get("submitted", 0))
     if count:
-        error.message += (
-            f" {count:,} tasks before it were added; those with an id may be given again."
-        )
+        error.message += f" {count:,} tasks were added; those with an id may be given again."
     error.details = {**error.details, "submitted": count}
     return error
 

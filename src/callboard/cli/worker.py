@@ -91,7 +91,9 @@ async def _work(options: Options, out: Output, worker: "Worker") -> None:
             f"{worker.concurrency} at once. Ctrl-C lets it finish."
         )
         await worker.run(cb)
-        why = " It was asked to drain; undo: callboard agents activate" if worker.was_drained else ""
+        why = (
+            " It was asked to drain; undo: callboard agents activate" if worker.was_drained else ""
+        )
         out.remark(f"Agent {worker.agent} has finished.{why and f'{why} {worker.agent}'}")
 
 

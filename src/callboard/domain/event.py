@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from fnmatch import translate
+from typing import Any
 
 import msgspec
 
@@ -77,9 +78,9 @@ class Cursor(msgspec.Struct, frozen=True):
         return f"{self.incarnation}:{self.n}"
 
     @classmethod
-    def parse(cls, text: str) -> Cursor:
+    def parse(cls, text: Any) -> Cursor:
         """Read ``incarnation:n``; InvalidArgument where it is not one."""
-        match = re.fullmatch(r"([A-Za-z0-9]{1,64}):(\d{1,16})", text)
+        match = isinstance(text, str) and re.fullmatch(r"([A-Za-z0-9]{1,64}):([0-9]{1,16})", text)
         if not match:
             raise InvalidArgument(
                 f"{text!r} is not a cursor. Use one that an event carried, as in 'a1b2c3d4:42'.",

@@ -188,11 +188,18 @@ class TaskSpec(msgspec.Struct, kw_only=True):
     retry: RetryPolicy | None = None
 
 
+NULL: Final = msgspec.Raw(b"null")
+"""The payload that a body leaves out: what is left out is known by identity."""
+
+
 class Body(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The immutable part of a task, as the engine stores it: JSON in ``tasks:{board}``."""
+    """The immutable part of a task, as the engine stores it: JSON in ``tasks:{board}``.
+
+    Bodies are compared as bytes, so a value that is a default must be left out.
+    """
 
     kind: str
-    payload: msgspec.Raw = msgspec.Raw(b"null")
+    payload: msgspec.Raw = NULL
     title: str = ""
     description: str = ""
     priority: int = 0
@@ -407,7 +414,7 @@ class Claimed:
 
     @property
     def body(self) -> bytes:
-        """The stored body; its payload is null where it is kept beside it."""
+        """The stored body; without a payload where that is null or kept beside it."""
         return self._body
 
     @property
@@ -506,8 +513,12 @@ def at_ms(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def to_ms(moment: datetime, what: str) -> int:
+def to_ms(moment: Any, what: str) -> int:
     """A moment in ms; a naive one is refused, as it could mean anything."""
+    if not isinstance(moment, datetime):
+        raise InvalidArgument(
+            f"{what} must be a datetime with a time zone, not {type(moment).__name__}.", field=what
+        )
     if moment.tzinfo is None:
         raise InvalidArgument(
             f"{what} {moment.isoformat()} has no time zone; use datetime.now(timezone.utc) and "
@@ -558,7 +569,11 @@ def _plain_lane(kind: str) -> str:
 def lane_of(kind: str, requirements: Requirements) -> str:
     """The lane of tasks that any agent serves alike: ``kind;type;capabilities;services;labels``."""
     if requirements is NO_REQUIREMENTS or requirements == NO_REQUIREMENTS:
-        return _plain_lane(kind)
+        try:
+            return _plain_lane(kind)
+        except TypeError:  # What has no hash is no name.
+            return check_name("kind", kind)
+    _check_requirements(requirements)
     agent_type = requirements.agent_type and check_name("agent_type", requirements.agent_type)
     capabilities = ",".join(
         sorted({check_name("capability", name) for name in requirements.capabilities})
@@ -566,8 +581,8 @@ def lane_of(kind: str, requirements: Requirements) -> str:
     services = ",".join(sorted({check_name("service", name) for name in requirements.services}))
     labels = ",".join(sorted(check_label(key, value) for key, value in requirements.labels.items()))
     lane = f"{check_name('kind', kind)};{agent_type};{capabilities};{services};{labels}"
-    health = requirements.min_health_score
-    if not 0 <= health <= 1:
+    health: Any = requirements.min_health_score
+    if isinstance(health, bool) or not isinstance(health, int | float) or not 0 <= health <= 1:
         raise InvalidArgument(
             f"min_health_score is {health!r}; it must be from 0 to 1.", field="min_health_score"
         )
@@ -579,6 +594,19 @@ def lane_of(kind: str, requirements: Requirements) -> str:
             f"2,000 are kept."
         )
     return lane
+
+
+def _check_requirements(requirements: Any) -> None:
+    if not isinstance(requirements, Requirements):
+        raise InvalidArgument(
+            f"requirements must be Requirements, not {type(requirements).__name__}.",
+            field="requirements",
+        )
+    for name in ("capabilities", "services"):
+        if not isinstance(getattr(requirements, name), list | tuple | set | frozenset):
+            raise InvalidArgument(f"{name} must be a tuple of names.", field=name)
+    if not isinstance(requirements.labels, Mapping):
+        raise InvalidArgument("labels must be a dict of names and values.", field="labels")
 
 
 _random = random.Random(os.urandom(16))

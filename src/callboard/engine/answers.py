@@ -39,7 +39,14 @@ Answers = list[Answer]
 CASCADE_CALLS_MAX = 10_000
 
 REFUSALS = frozenset(
-    {"lease_lost", "task_not_found", "illegal_state", "unique_conflict", "finished"}
+    {
+        "lease_lost",
+        "task_not_found",
+        "illegal_state",
+        "unique_conflict",
+        "finished",
+        "dependency_failed",
+    }
 )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from callboard.domain import task as tasks
+from callboard.domain.graph import sort_batch
 from callboard.domain.names import check_name
 from callboard.domain.retry import RetryPolicy
 from callboard.exceptions import InvalidArgument, TooLarge
@@ -67,20 +68,21 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all numbers in a value that has a JSON form can be written in JSON."""
-    left = [value]
+    """Whether all numbers in a value that the encoder took can be written in JSON."""
+    left = [msgspec.to_builtins(value, enc_hook=_foreign_or_raw)]
     while left:
         part = left.pop()
-        if isinstance(part, float):
-            if not math.isfinite(part):
-                return False
-        elif isinstance(part, Mapping):
+        if isinstance(part, float) and not math.isfinite(part):
+            return False
+        if isinstance(part, dict):
             left += part.values()
-        elif isinstance(part, list | tuple | set | frozenset):
+        elif isinstance(part, list | tuple):
             left += part
-        elif not isinstance(part, _SCALARS):
-            left.append(msgspec.to_builtins(_plain_of(part), enc_hook=_foreign))
     return True
+
+
+def _foreign_or_raw(value: Any) -> Any:
+    return None if isinstance(value, msgspec.Raw) else _foreign(value)
 
 
 def decode_json(raw: bytes | None, otherwise: Any = None) -> Any:
@@ -146,8 +148,12 @@ def _full_row(
 ) -> Row:
     is_large = len(payload) > tasks.PAYLOAD_INLINE_MAX
     policy = check_policy("on_dependency_failure", spec.on_dependency_failure)
+    retry = _policy(spec.retry)
+    dependencies = dependencies_of(spec)
     for name in ("title", "description", "created_by", "trace_context"):
         _check_text(name, getattr(spec, name))
+    options, flags = _options_of(spec, dependencies, parent)
+    spec_line = _spec_line(spec, lane, priority, flags)
     body = tasks.Body(
         kind=spec.kind,
         payload=tasks.NULL if is_large or payload == b"null" else msgspec.Raw(payload),
@@ -155,7 +161,7 @@ def _full_row(
         description=spec.description,
         priority=priority,
         requirements=None if spec.requirements == tasks.NO_REQUIREMENTS else spec.requirements,
-        depends_on=dependencies_of(spec),
+        depends_on=dependencies,
         on_dependency_failure=policy,
         suggested_worker=spec.suggested_worker,
         unique=spec.unique,
@@ -166,19 +172,11 @@ def _full_row(
         trace_context=spec.trace_context,
         not_before=spec.not_before,
         deadline=spec.deadline,
-        timeout=spec.timeout,
-        lease=spec.lease,
-        retry=_policy(spec.retry),
+        timeout=None if spec.timeout is None else float(spec.timeout),
+        lease=None if spec.lease is None else float(spec.lease),
+        retry=retry,
     )
-    options, flags = _options_of(spec, parent)
-    encoded = _body_encoder.encode(body)
-    return (
-        task_id,
-        encoded,
-        _spec_line(spec, lane, priority, flags),
-        options,
-        payload if is_large else b"",
-    )
+    return task_id, _body_encoder.encode(body), spec_line, options, payload if is_large else b""
 
 
 def _policy(policy: RetryPolicy | None) -> RetryPolicy | None:
@@ -225,11 +223,13 @@ def _spec_line(spec: tasks.TaskSpec, lane: str, priority: int, flags: str) -> st
     return f"{lease}|{timeout}|{lane}|{priority}|{flags}|{retry}"
 
 
-def _options_of(spec: tasks.TaskSpec, parent: str | None) -> tuple[str, str]:
+def _options_of(
+    spec: tasks.TaskSpec, dependencies: Sequence[str], parent: str | None
+) -> tuple[str, str]:
     """The optional lines of a row, and the flags of its record."""
     lines = []
-    if spec.depends_on:
-        lines.append("d=" + ",".join(dict.fromkeys(spec.depends_on)))
+    if dependencies:
+        lines.append("d=" + ",".join(dict.fromkeys(dependencies)))
     if spec.unique is not None:
         lines.append("u=" + _unique(spec.unique))
     if spec.not_before is not None and spec.delay is not None:
@@ -278,6 +278,45 @@ def _unique(key: Any) -> str:
     return str(key)
 
 
+def row_bytes(row: Row) -> int:
+    """About what a row takes in a call."""
+    return len(row[1]) + len(row[3]) + len(row[4]) + 100
+
+
+class _Placed(NamedTuple):
+    """A row with what its place depends on."""
+
+    id: str
+    depends_on: Sequence[str]
+    row: Row
+
+
+def in_order(specs: Sequence[tasks.TaskSpec], rows: Sequence[Row]) -> list[Row]:
+    """The rows of these tasks, each behind those that it depends on.
+
+    Raises:
+        DependencyCycle: There is no such order.
+    """
+    pairs = zip(specs, rows, strict=True)
+    placed = sort_batch([_Placed(row[0], spec.depends_on, row) for spec, row in pairs])
+    return [item.row for item in placed]
+
+
+def in_batches(items: Iterable[T], bytes_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Cut into what one call may carry: 1,000 items, and 8 MiB where it is more than one."""
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        item_bytes = bytes_of(item)
+        if batch and (len(batch) == tasks.BATCH_MAX or size + item_bytes > tasks.BATCH_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item_bytes
+    if batch:
+        yield batch
+
+
 def body_of(raw: bytes) -> tasks.Body:
     """Decode a stored body."""
     return _body_decoder.decode(raw)
@@ -319,7 +358,7 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
         metadata=None if body.metadata is msgspec.UNSET else decode_json(bytes(body.metadata)),
         trace_context=body.trace_context,
         not_before=body.not_before,
-        deadline=body.deadline,
+        deadline=body.deadline if "X" in record.flags else None,
         timeout=body.timeout,
         lease=body.lease,
         retry=body.retry or RetryPolicy(),

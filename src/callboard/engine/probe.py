@@ -17,6 +17,9 @@ REDIS_MIN: Final = (7, 0)
 VALKEY_MIN: Final = (7, 2)
 SCAN_ROUNDS_MAX: Final = 100
 
+_FORMAT_KEY: Final = re.compile(rb"(\{[^{}]+\}:)?" + re.escape(FORMAT).encode())
+_FORMAT_NUMBER: Final = re.compile(rb"[0-9]{1,9}")
+
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -53,14 +56,16 @@ async def probe(call: Call, keys: Keys, functions_call: Call, *, adopt: bool) ->
 
     Raises:
         EngineUnsuitable: Version or settings would break a guarantee.
-        ForeignDatabase: The database holds keys and none of them is ours.
+        ForeignDatabase: The database holds keys and none of them is ours, or something else
+            under the name of our format key.
         NewerFormat: A newer release wrote the namespace.
     """
     info = parse_info(await call("INFO"))
     _check_version(info)
     _check_settings(info, keys)
-    if not adopt:
-        await _check_owner(call, keys)
+    is_ours = await _has_format(call, keys)
+    if not (is_ours or adopt):
+        await _check_owner(call)
     reply = await functions_call(
         "namespace_open", info.get("master_replid", ""), secrets.token_hex(4)
     )
@@ -129,13 +134,32 @@ def _check_settings(info: dict[str, str], keys: Keys) -> None:
         )
 
 
-async def _check_owner(call: Call, keys: Keys) -> None:
-    if await call("EXISTS", keys.format) or not await call("DBSIZE"):
+async def _has_format(call: Call, keys: Keys) -> bool:
+    """Whether the namespace is there; its format key must be one that a release wrote."""
+    try:
+        parts = await call("HMGET", keys.format, "major", "minor")
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        parts = [b"", b""]
+    if parts == [None, None] and not await call("EXISTS", keys.format):
+        return False
+    if not all(part is not None and _FORMAT_NUMBER.fullmatch(part) for part in parts):
+        raise exceptions.ForeignDatabase(
+            f"The key {keys.format} of the database was not written by Callboard. Remove or "
+            "rename it, use another database (…/1 in the URL), or another namespace.",
+            key=keys.format,
+        )
+    return True
+
+
+async def _check_owner(call: Call) -> None:
+    if not await call("DBSIZE"):
         return
     cursor = b"0"
     for _ in range(SCAN_ROUNDS_MAX):
         cursor, found = await call("SCAN", cursor, "MATCH", f"*{FORMAT}", "COUNT", 1000)
-        if found:
+        if any(_FORMAT_KEY.fullmatch(key) for key in found):
             return
         if cursor == b"0":
             break

@@ -85,11 +85,20 @@ def _refusal(
                 {},
             )
         case "illegal_state" | "finished":
+            state = first or ("finished" if status == "finished" else "")
             return (
                 e.IllegalState,
-                f"Task {task} is {first or 'finished'}, which does not allow this. "
-                "See callboard tasks show for its state.",
-                {"status": first or "finished"},
+                f"Task {task} is {f'{state}, which' if state else 'in a state that'} does not "
+                f"allow this. See callboard tasks show {task}.",
+                {"status": state} if state else {},
+            )
+        case "dependency_failed":
+            return (
+                e.IllegalState,
+                f"Task {task} depends on one that failed or was cancelled, so it would fail again. "
+                "Retry that one first: callboard tasks show names the dependencies. "
+                "If it was purged, submit both anew.",
+                {"status": status},
             )
         case "id_conflict":
             return (

@@ -47,17 +47,15 @@ class Boards:
         paused = sorted({check_name("kind", kind) for kind in kinds})
         if not paused:
             return await self._change(name, by, ["paused", "1"])
-        before = (await self.get(name)).paused_kinds
-        await self._change(name, by, ["paused_kinds", ",".join(sorted({*before, *paused}))])
+        await self._change(name, by, [part for kind in paused for part in ("pause_kind", kind)])
 
     async def resume(self, name: str, *, kinds: Iterable[str] = (), by: str = "") -> None:
         """Undo a pause, of the whole board with all kinds, or of these kinds; waiters are rung."""
         await self._must_exist(name)
-        resumed = {check_name("kind", kind) for kind in kinds}
+        resumed = sorted({check_name("kind", kind) for kind in kinds})
         if not resumed:
             return await self._change(name, by, ["paused", "", "paused_kinds", ""])
-        before = (await self.get(name)).paused_kinds
-        await self._change(name, by, ["paused_kinds", ",".join(sorted(set(before) - resumed))])
+        await self._change(name, by, [part for kind in resumed for part in ("resume_kind", kind)])
 
     async def pause_all(self, *, by: str = "") -> None:
         """Let nothing more be claimed in the whole namespace."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from callboard.domain import task as tasks
-from callboard.domain.bounds import check_claim, check_claims, check_text, check_whole
+from callboard.domain.bounds import check_claim, check_claims, check_ids, check_text, check_whole
 from callboard.domain.names import check_name
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed
@@ -164,12 +164,22 @@ class Holding:
 
         Raises:
             BoardPaused: The reservations stand until the board is resumed, or they lapse.
+            InvalidArgument: An argument is out of its bounds, which are those of ``claim``.
         """
-        who = (self.board, agent, instance, round(lease * 1000), wants, round(wait * 1000))
+        who = (
+            self.board,
+            check_name("agent", agent),
+            _name_or_none("instance", instance),
+            tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
+            check_whole("wants", wants, 0, tasks.BATCH_MAX),
+            tasks.check_seconds("wait", wait, 0, 3_600),
+        )
+        ids = check_ids(task_ids)
+        check_whole("the number of task_ids", len(ids), 0, tasks.BATCH_MAX)
         try:
-            reply = await self._functions.call("task_accept", *who, 0, len(task_ids), *task_ids)
+            reply = await self._functions.call("task_accept", *who, 0, len(ids), *ids)
         except OutcomeUnknown:
-            reply = await self._functions.call("task_accept", *who, 1, len(task_ids), *task_ids)
+            reply = await self._functions.call("task_accept", *who, 1, len(ids), *ids)
         checked(reply, "ok", "empty", agent=agent, board=self.board)
         return self._claims(reply)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from callboard.domain.bounds import check_ids
 from callboard.domain.task import Attempt, Task, at_ms
 from callboard.engine.answers import Answer, Answers
 from callboard.engine.namespace import Namespace
@@ -124,7 +125,7 @@ class DeadLetters:
 
     async def purge(self, task_ids: Iterable[str], *, by: str = "") -> Answers:
         """Remove these for good; each answers for itself."""
-        return await self._tasks.purge(list(task_ids), by=by)
+        return await self._tasks.purge(check_ids(task_ids), by=by)
 
     @property
     def _key(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from callboard.domain.bounds import check_whole
 from callboard.domain.event import Cursor, Event, Gap, TypeFilter, parse_facts
 from callboard.domain.task import at_ms, to_ms
 from callboard.engine.namespace import Namespace
@@ -55,23 +56,25 @@ class Events:
         """Up to *limit* entries behind *cursor* (None: the oldest kept), and the next cursor.
 
         Args:
-            cursor: Of an event or an earlier read. One of another incarnation, or from
-                before the oldest kept event, brings a ``Gap`` first.
+            cursor: Of an event or an earlier read. One of another incarnation, or with
+                events behind it that are not kept, brings a ``Gap`` first.
             types: Patterns as ``task:*``; entries of other types are passed over.
             limit: 1 to 1,000 entries looked at.
 
         Raises:
-            InvalidArgument: *cursor* or *limit* is not valid.
+            InvalidArgument: *limit* is not valid, or *cursor* is none or ahead of the stream.
         """
-        if not 1 <= limit <= READ_MAX:
-            raise InvalidArgument(
-                f"limit is {limit}; it must be from 1 to {READ_MAX:,}.", field="limit"
-            )
+        check_whole("limit", limit, 1, READ_MAX)
+        resumed = None if cursor is None else Cursor.parse(cursor)
         found: list[Event | Gap] = []
         incarnation, last = await self._position()
-        first = await self._first(last)
-        at = first - 1 if cursor is None else self._resume(cursor, incarnation, first, last, found)
+        at = 0 if resumed is None else _place(resumed, incarnation, last)
         rows = await self._range(at + 1, limit)
+        # What is missing shows in the range itself, since more is trimmed at any time.
+        before = _number(rows[0][0]) - 1 if rows else max(at, last)
+        if resumed is not None:
+            found += _gaps(resumed, incarnation, at, before)
+        at = before
         matches = TypeFilter(types)
         for entry_id, fields in rows:
             event = _event(incarnation, entry_id, fields)
@@ -79,18 +82,6 @@ class Events:
             if matches(event.type):
                 found.append(event)
         return found, str(Cursor(incarnation, at))
-
-    def _resume(
-        self, text: str, incarnation: str, first: int, last: int, found: list[Event | Gap]
-    ) -> int:
-        """Where to go on from a cursor; adds the gap notice that is due."""
-        cursor = Cursor.parse(text)
-        at = min(max(cursor.n, first - 1), last)
-        if cursor.incarnation != incarnation:
-            found.append(Gap(0, 0, str(Cursor(incarnation, at)), "incarnation"))
-        elif cursor.n < first - 1:
-            found.append(Gap(cursor.n + 1, first - 1, str(Cursor(incarnation, at)), "retention"))
-        return at
 
     async def follow(
         self,
@@ -127,7 +118,7 @@ class Events:
 
     async def _first(self, last: int) -> int:
         rows = await self._connection.call("XRANGE", self._keys.events, "-", "+", "COUNT", 1)
-        return int(rows[0][0].split(b"-")[0]) if rows else last + 1
+        return _number(rows[0][0]) if rows else last + 1
 
     async def _range(self, first: int, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         rows = await self._connection.call(
@@ -136,12 +127,38 @@ class Events:
         return [(entry_id, _fields(values)) for entry_id, values in rows]
 
 
+def _place(cursor: Cursor, incarnation: str, last: int) -> int:
+    """The number to go on behind. Raises InvalidArgument where nothing is there yet."""
+    if cursor.incarnation != incarnation:
+        return min(cursor.n, last)
+    if cursor.n > last:
+        raise InvalidArgument(
+            f"Cursor {str(cursor)!r} is ahead of the stream, whose newest event is {last}. "
+            "Use one that an event carried.",
+            field="cursor",
+            last=last,
+        )
+    return cursor.n
+
+
+def _gaps(cursor: Cursor, incarnation: str, at: int, before: int) -> list[Gap]:
+    """The notice that is due where a reader goes on behind event *before*."""
+    resumed = str(Cursor(incarnation, before))
+    if cursor.incarnation != incarnation:
+        return [Gap(0, 0, resumed, "incarnation")]
+    return [Gap(at + 1, before, resumed, "retention")] if before > at else []
+
+
+def _number(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])
+
+
 def _fields(values: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
 def _event(incarnation: str, entry_id: bytes, fields: dict[bytes, Any]) -> Event:
-    n = int(entry_id.split(b"-")[0])
+    n = _number(entry_id)
     return Event(
         n=n,
         cursor=str(Cursor(incarnation, n)),

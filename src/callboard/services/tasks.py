@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from callboard.domain import task as tasks
-from callboard.domain.graph import GraphNode, TaskGraph, sort_batch
+from callboard.domain.bounds import check_ids, check_text, check_whole
+from callboard.domain.graph import GraphNode, TaskGraph
 from callboard.domain.names import check_name
 from callboard.domain.task import Note, Status, Task, TaskSpec, TaskSummary
 from callboard.domain.why import Why, explain
 from callboard.engine import codec
 from callboard.engine.answers import Answer, Answers, answers_of, checked, finish_cascade
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import InvalidArgument, TaskCancelled, TaskFailed, TaskNotFound
+from callboard.exceptions import (
+    CallboardError,
+    InvalidArgument,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+)
 
 ANSWER_SECONDS: Final = 10.0
 """How long the last holder of a task that asked is preferred once it is answered."""
 
 IN_FLIGHT: Final = 2
-"""Submits under way at once: the next is encoded while the engine works on the last."""
+"""Submits under way at once: the next is on its way while the engine works on the last."""
 
 GRAPH_MAX: Final = 100_000
+_CURSOR: Final = re.compile(r"[0-9]{1,20}(:[0-9]{1,9}:[A-Za-z0-9._-]{1,128})?")
 _LETTERS_OF: Final = {
     status: "".join(letter for letter, other in tasks.LETTERS.items() if other is status)
     for status in Status
@@ -124,39 +133,47 @@ class Tasks:
     ) -> list[TaskHandle]:
         """Add tasks, in order of dependency; answers a handle each, in the order given.
 
-        All or nothing up to 1,000 tasks and 8 MiB; more are sent in several calls of that
-        size, and an error's ``details["submitted"]`` says how many were added before it.
+        All are checked before the first is sent. All or nothing up to 1,000 tasks and 8 MiB;
+        more are sent in several calls of that size, and where one is refused, the error's
+        ``details["submitted"]`` says how many tasks the others added.
         """
+        check_text("created_by", created_by)
         given = list(specs)
+        rows: list[codec.Row] = []
+        for start in range(0, len(given), tasks.BATCH_MAX):
+            rows += [codec.row_of(spec) for spec in given[start : start + tasks.BATCH_MAX]]
+            await asyncio.sleep(0)
         if any(spec.depends_on for spec in given):
-            given = _with_ids(given)
-            ordered = sort_batch(given)
+            # A batch must be there before one that depends on it.
+            existed = await self._send(codec.in_order(given, rows), created_by, 1)
         else:
-            ordered = given
-        rows = (codec.row_of(spec) for spec in ordered)
+            existed = await self._send(rows, created_by, IN_FLIGHT)
+        return [TaskHandle(self, row[0], existed[row[0]]) for row in rows]
+
+    async def _send(
+        self, rows: Sequence[codec.Row], created_by: str, in_flight: int
+    ) -> dict[str, bool]:
+        """Send the rows in order; by id, whether a task was there before."""
         existed: dict[str, bool] = {}
-        ids: list[str] = []
         under_way: list[tuple[list[str], asyncio.Task[list[Any]]]] = []
         try:
-            for batch in _row_batches(rows):
-                batch_ids = [row[0] for row in batch]
-                ids += batch_ids
+            for batch in codec.in_batches(rows, codec.row_bytes):
                 call = asyncio.create_task(self._submit(batch, created_by))
-                under_way.append((batch_ids, call))
+                under_way.append(([row[0] for row in batch], call))
                 await asyncio.sleep(0)
-                if len(under_way) == IN_FLIGHT:
+                if len(under_way) == in_flight:
                     await self._submitted(*under_way.pop(0), existed)
             while under_way:
                 await self._submitted(*under_way.pop(0), existed)
         except Exception as error:
-            for _, call in under_way:
-                call.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if existed and hasattr(error, "details"):
-                error.details = {**error.details, "submitted": len(existed)}
+            calls = [call for _, call in under_way]
+            replies = await asyncio.gather(*calls, return_exceptions=True)
+            added = sum(reply[1].count(b"c") for reply in replies if isinstance(reply, list))
+            added += sum(not there for there in existed.values())
+            if added and isinstance(error, CallboardError):
+                error.details = {**error.details, "submitted": added}
             raise
-        if ordered is not given:
-            ids = [spec.id or "" for spec in given]
-        return [TaskHandle(self, task_id, existed[task_id]) for task_id in ids]
+        return existed
 
     async def _submit(self, batch: Sequence[codec.Row], created_by: str) -> list[Any]:
         values = [value for row in batch for value in row]
@@ -193,10 +210,9 @@ class Tasks:
     async def get_many(self, task_ids: Sequence[str]) -> list[Task | None]:
         """Read many tasks, None where there is none, in order."""
         found: list[Task | None] = []
-        for start in range(0, len(task_ids), tasks.BATCH_MAX):
-            ids = [
-                check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]
-            ]
+        wanted = check_ids(task_ids)
+        for start in range(0, len(wanted), tasks.BATCH_MAX):
+            ids = wanted[start : start + tasks.BATCH_MAX]
             reply = await self._functions.call("task_read", self.board, 1, len(ids), *ids)
             checked(reply, "ok", board=self.board)
             found += (
@@ -229,16 +245,17 @@ class Tasks:
         """A page of at most *limit* tasks (1 to 1,000) with this status and kind.
 
         One of blocked, assigned, input_required, done, failed and cancelled alone is listed
-        in the order of time; else in no order, where a task that stays is listed once.
+        in the order of time; else in no order, where a task that stays is listed at least once.
         """
-        if not 1 <= limit <= tasks.BATCH_MAX:
-            raise InvalidArgument(f"limit is {limit}; it must be from 1 to 1,000.", field="limit")
+        check_whole("limit", limit, 1, tasks.BATCH_MAX)
         letters = _letters(status)
+        _check_cursor(cursor)
+        kind = kind and check_name("kind", kind)
         found: dict[str, TaskSummary] = {}
         at = cursor or "0"
         while len(found) < limit:
             reply = await self._functions.call(
-                "task_list", self.board, letters, kind or "", at, limit
+                "task_list", self.board, letters, kind or "", at, limit - len(found)
             )
             checked(reply, "ok", board=self.board)
             at = reply[1].decode()
@@ -275,7 +292,12 @@ class Tasks:
             limit: 1 to 1,000 lanes.
             per_lane: 0 to 100 ids of each.
         """
-        reply = await self._functions.call("task_next", self.board, limit, per_lane)
+        reply = await self._functions.call(
+            "task_next",
+            self.board,
+            check_whole("limit", limit, 1, 1_000),
+            check_whole("per_lane", per_lane, 0, 100),
+        )
         checked(reply, "ok", board=self.board)
         return [
             Lane(
@@ -325,8 +347,10 @@ class Tasks:
         self, task_ids: Sequence[str], *, reason: str = "requested", by: str = ""
     ) -> Answers:
         """Cancel many tasks; each answers for itself."""
-        rows = [value for name in task_ids for value in (check_name("task id", name), "")]
-        return await self._steer("task_cancel", task_ids, rows, 2, by, reason[:1_000])
+        ids = check_ids(task_ids)
+        rows = [value for task_id in ids for value in (task_id, "")]
+        reason = check_text("reason", reason)[:1_000]
+        return await self._steer("task_cancel", ids, rows, 2, by, reason)
 
     async def retry(self, task_id: str, *, payload: Any = ..., by: str = "") -> Answer:
         """Put a failed or cancelled task back with fresh budgets, and what ended for its sake.
@@ -347,10 +371,9 @@ class Tasks:
 
     async def retry_many(self, task_ids: Sequence[str], *, by: str = "") -> Answers:
         """Put many back; each answers for itself."""
-        rows: list[Any] = [
-            value for name in task_ids for value in (check_name("task id", name), b"", b"")
-        ]
-        return await self._steer("task_retry", task_ids, rows, 3, by)
+        ids = check_ids(task_ids)
+        rows: list[Any] = [value for task_id in ids for value in (task_id, b"", b"")]
+        return await self._steer("task_retry", ids, rows, 3, by)
 
     async def reprioritise(self, task_id: str, priority: int | str, *, by: str = "") -> Answer:
         """Move an unfinished task to another priority. Raises IllegalState, TaskNotFound."""
@@ -362,10 +385,9 @@ class Tasks:
     async def purge(self, task_ids: Sequence[str], *, by: str = "") -> Answers:
         """Remove finished tasks; their ids and outcomes are kept for a week."""
         answers: Answers = []
-        for start in range(0, len(task_ids), tasks.BATCH_MAX):
-            ids = [
-                check_name("task id", name) for name in task_ids[start : start + tasks.BATCH_MAX]
-            ]
+        wanted = check_ids(task_ids)
+        for start in range(0, len(wanted), tasks.BATCH_MAX):
+            ids = wanted[start : start + tasks.BATCH_MAX]
             reply = await self._functions.call("task_purge", self.board, by, len(ids), *ids)
             checked(reply, "ok", board=self.board)
             answers += answers_of(ids, reply[1])
@@ -441,13 +463,20 @@ class Tasks:
         return TaskGraph(nodes)
 
     async def _steer(
-        self, name: str, task_ids: Sequence[str], rows: Sequence[Any], width: int, *before: Any
+        self,
+        name: str,
+        task_ids: Sequence[str],
+        rows: Sequence[Any],
+        width: int,
+        by: str,
+        *before: Any,
     ) -> Answers:
+        check_text("by", by)
         answers: Answers = []
         for start in range(0, len(task_ids), tasks.BATCH_MAX):
             ids = task_ids[start : start + tasks.BATCH_MAX]
             values = rows[start * width : (start + len(ids)) * width]
-            reply = await self._functions.call(name, self.board, *before, len(ids), *values)
+            reply = await self._functions.call(name, self.board, by, *before, len(ids), *values)
             checked(reply, "ok", board=self.board)
             if reply[1]:
                 await finish_cascade(self._functions)
@@ -463,34 +492,28 @@ class Tasks:
         encoded = codec.encode_json("payload", payload)
         body = codec.body_of(raw)
         if len(encoded) > tasks.PAYLOAD_INLINE_MAX:
-            body.payload = msgspec.Raw(b"null")
+            body.payload = tasks.NULL
             return msgspec.json.encode(body), encoded
-        body.payload = msgspec.Raw(encoded)
+        body.payload = tasks.NULL if encoded == b"null" else msgspec.Raw(encoded)
         return msgspec.json.encode(body), b""
 
 
-def _with_ids(specs: Sequence[TaskSpec]) -> list[TaskSpec]:
-    """Copies with an id each, as a dependency is named by it."""
-    return [spec if spec.id else msgspec.structs.replace(spec, id=tasks.new_id()) for spec in specs]
-
-
-def _row_batches(rows: Iterable[codec.Row]) -> Iterable[list[codec.Row]]:
-    batch: list[codec.Row] = []
-    size = 0
-    for row in rows:
-        row_bytes = len(row[1]) + len(row[3]) + len(row[4]) + 100
-        if batch and (len(batch) == tasks.BATCH_MAX or size + row_bytes > tasks.BATCH_BYTES_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += row_bytes
-    if batch:
-        yield batch
+def _check_cursor(cursor: Any) -> None:
+    if cursor is not None and not (isinstance(cursor, str) and _CURSOR.fullmatch(cursor)):
+        raise InvalidArgument(
+            f"{cursor!r} is no cursor of a list. Give the cursor of the page before, or None.",
+            field="cursor",
+        )
 
 
 def _letters(status: Status | str | Iterable[Status | str] | None) -> str:
     if status is None:
         return ""
+    if not isinstance(status, Iterable):
+        raise InvalidArgument(
+            f"status must be a status or a list of them, not {type(status).__name__}.",
+            field="status",
+        )
     wanted = [status] if isinstance(status, str) else list(status)
     letters = ""
     for word in wanted:

@@ -1,23 +1,27 @@
 -- One bounded round of a board's housekeeping: overdue leases, lapsed reservations, due
 -- tasks, passed deadlines, references never seen, retention. `more` asks for another.
 --
+-- Says when the board is to be swept again: with the next interval while it has unfinished
+-- tasks, else within a minute. One that has been empty for a week, and that nobody has
+-- configured, is removed.
+--
 -- KEYS    format
 -- ARGV    board_name:str, limit:int
 -- RETURNS ok more | no_namespace | newer_format
--- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged
+-- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged, board:removed
 -- REPEAT  by state
 -- FLAGS   allow-oom
--- include lose, purge
+-- include lose, purge, rest
 
 local OUTCOME_KEPT_MS, OUTCOMES_MOST = 604800000, 1000000
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 local h = call('HMGET', b.keys.board, 'unresolved_after', 'finished_for', 'finished_most', 'dead_for',
-  'failed_from')
+  'failed_from', 'empty_since')
 local unresolved_after, finished_for = tonumber(h[1]), tonumber(h[2]) or 86400000
 local finished_most, dead_for = tonumber(h[3]) or 100000, tonumber(h[4]) or 2592000000
-local failed_from = tonumber(h[5]) or 0
+local failed_from, empty_since = tonumber(h[5]) or 0, tonumber(h[6])
 touch_board(b)
 
 -- writes
@@ -86,5 +90,7 @@ local idle = call('ZRANGEBYSCORE', b.keys.waiters, '-inf', t.ms, 'LIMIT', 0, lim
 for i = 1, #idle do
   zput(t, b.keys.waiters, idle[i], false)
 end
+settle(t)
+if not b.is_new then rest(b, not busy and not t.more, finished_for, empty_since) end
 finish(t)
 return { 'ok', (busy or t.more) and 'more' or '' }

@@ -1,6 +1,7 @@
 -- Take the namespace's clock, and say whether the caller may sweep this interval.
 --
--- Of many callers within an interval one is told `due`. `continuous` moves the clock
+-- Of many callers within an interval one is told `due`, and which boards: at most 500, the
+-- most overdue first. `continuous` moves the clock
 -- without the grace that a gap would give: for clocks that tests move.
 --
 -- KEYS    format
@@ -11,9 +12,12 @@
 -- FLAGS   allow-oom
 -- include open
 
+local BOARDS_MOST = 500
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local last = tonumber(call('HGET', format_key, 'swept') or '0')
+local due, all = boards_due_key(t.prefix), boards_key(t.prefix)
+local is_partial = call('ZCARD', due) ~= call('ZCARD', all) -- as an older release left it
 
 -- writes
 if continuous == 1 then
@@ -25,8 +29,9 @@ if continuous == 0 and t.ms - last < interval_ms then
   return { 'not_due' } -- an outcome, not a refusal
 end
 call('HSET', format_key, 'swept', t.ms)
+if is_partial then call('ZUNIONSTORE', due, 2, due, all, 'WEIGHTS', 1, 0, 'AGGREGATE', 'MAX') end
 close(t)
 local reply = { 'due' }
-local boards = call('ZRANGE', boards_key(t.prefix), 0, -1)
+local boards = call('ZRANGEBYSCORE', due, '-inf', t.ms, 'LIMIT', 0, BOARDS_MOST)
 for i = 1, #boards do reply[i + 1] = boards[i] end
 return reply

@@ -13,9 +13,10 @@ if not t then return refusal end
 local b = board(t, board_name)
 local r = load_record(b, id)
 local no = stale(r, fence)
-if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'q' then return { 'replayed' } end
+if no and has_given_up(r, fence) then return { 'replayed' } end
 if no then return { no } end
 touch_board(b)
+touch_holders(b, { id })
 touch('HLEN', b.keys.extra .. id)
 
 -- writes

@@ -15,6 +15,9 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 touch_board(b)
+local ids = {}
+for i = 1, count do ids[i] = ARGV[tasks_at + (i - 1) * 2] end
+touch_holders(b, ids)
 
 -- writes
 t.by = by

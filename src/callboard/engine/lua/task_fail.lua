@@ -17,6 +17,9 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 touch_board(b)
+local ids = {}
+for i = 1, count do ids[i] = ARGV[failures_at + (i - 1) * ROW_VALUES] end
+touch_holders(b, ids)
 
 -- writes
 t.by = instance
@@ -26,7 +29,7 @@ for i = 1, count do
   local id, fence = ARGV[at], ARGV[at + 1]
   local r = load_record(b, id)
   local no = stale(r, fence)
-  if no == 'lease_lost' and r[FENCE] == fence and string.find('sfx', r[STATUS], 1, true) then
+  if no and has_given_up(r, fence) then
     answers[i] = 'replayed'
   elseif no then
     answers[i] = no

@@ -27,14 +27,15 @@ if not serves(agent, r[LANE]) then
   return { 'does_not_fit', concat(missing_for(agent.profile, r[LANE]), ', ') }
 end
 touch_board(b)
+touch_holders(b, { id })
 
 -- writes
 t.by = instance
 leave(b, id, r)
-reserve(b, id, r, to_agent, t.ms + take_up_ms)
+reserve(b, id, r, to_agent, t.ms + take_up_ms, 'R')
 local waiters = waiters_of(b)
 for i = 1, #waiters do
-  if waiters[i].id == to_agent then ring(b, waiters[i]) end
+  if waiters[i].id == to_agent then ring(b, waiters[i], id) end
 end
 save(b, id)
 finish(t)

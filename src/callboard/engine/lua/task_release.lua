@@ -15,6 +15,9 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 touch_board(b)
+local ids = {}
+for i = 1, count do ids[i] = ARGV[claims_at + (i - 1) * 3] end
+touch_holders(b, ids)
 
 -- writes
 t.by = instance
@@ -24,7 +27,7 @@ for i = 1, count do
   local id, fence, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local r = load_record(b, id)
   local no = stale(r, fence)
-  if no == 'lease_lost' and r[FENCE] == fence and string.find('psax', r[STATUS], 1, true) then
+  if no and has_given_up(r, fence) then
     answers[i] = 'replayed'
   elseif no then
     answers[i] = no

@@ -1,12 +1,13 @@
 -- Put failed or cancelled tasks back on the board with fresh budgets, and revive what
--- ended for their sake.
+-- ended for their sake. One that would end again for a dependency that has ended without
+-- success stays as it is: that one has to be put back first.
 --
 -- A row is id, body (JSON; empty: as it was), payload (where it is kept beside the body).
 --
 -- KEYS    format
 -- ARGV    board_name:str, by:str, count:int, tasks:rows
 -- RETURNS ok more answers | no_namespace | newer_format
--- ITEMS   ok | blocked | task_not_found | illegal_state | unique_conflict
+-- ITEMS   ok | blocked | task_not_found | illegal_state | unique_conflict | dependency_failed
 -- EVENTS  task:revived, task:edited, task:ready, task:assigned
 -- include hold
 
@@ -30,7 +31,10 @@ for i = 1, count do
     answers[i] = 'illegal_state'
   elseif key and (holder_of_key(b, key) or id) ~= id then
     answers[i] = 'unique_conflict'
+  elseif failed_need(b, id, r) then
+    answers[i] = 'dependency_failed'
   else
+    wake_board(b)
     leave(b, id, r)
     if key then hput(t, b.keys.unique, key, id) end
     if body ~= '' then
@@ -44,14 +48,14 @@ for i = 1, count do
       end
     end
     local extra = b.keys.extra .. id
-    for _, field in ipairs({ 'cause', 'error', 'reason' }) do hput(t, extra, field, false) end
+    for _, field in ipairs({ 'cause', 'error', 'reason', 'deadline' }) do hput(t, extra, field, false) end
     if has(r, 'X') then zput(t, b.keys.deadlines, id, false) end
     unflag(r, 'X')
     unflag(r, 'C')
     unflag(r, 'Z')
     r[FAILURES], r[CRASHES], r[CRASHED], r[HOLDER], r[SCORE] = '0', '0', '', '', ''
     r[SINCE] = tostring(t.ms)
-    local needs = has(r, 'N') and needs_again(b, id) or 0
+    local needs = has(r, 'N') and needs_again(b, id, r) or 0
     fact(t, 'task:revived', b.name, id, needs > 0 and 'blocked' or 'pending', '', r[FENCE])
     if needs > 0 then
       r[STATUS] = 'b'

@@ -15,13 +15,14 @@ if not t then return refusal end
 local b = board(t, board_name)
 local r = load_record(b, id)
 local no = stale(r, fence)
-if no == 'lease_lost' and r[FENCE] == fence and r[STATUS] == 'b' then return { 'replayed' } end
+if no and has_given_up(r, fence) then return { 'replayed' } end
 if no then return { no } end
 if has(r, 'C') then return { 'cancel_requested' } end
 local parent = { id = id, deps = {}, options = {}, is_referred = has(r, 'D') }
 local rows, fresh, impossible = submit_check(b, ARGV, tasks_at, count, parent)
 if impossible then return impossible end
 touch_board(b)
+touch_holders(b, { id })
 touch('SCARD', b.keys.needs .. id)
 
 -- writes

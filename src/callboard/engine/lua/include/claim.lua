@@ -5,6 +5,7 @@ local HEADS_SEEN, HEADS_MOST = 256, 4000
 local SWEEP_PAUSE_US = 20000
 local REPLY_BYTES = 4194304
 local REQUEST_KEPT_MS = 600000
+local RESERVED_PAGE, RESERVED_PAGES = 500, 10 -- reservations of an agent, on all boards
 local STEAL_VICTIMS, STEAL_MOST, STEAL_SEEN = 3, 100, 300
 
 -- Why this agent may not claim now, or nil. Reads only.
@@ -45,16 +46,20 @@ end
 local function take_reserved(b, agent, want, taken)
   if agent.reserved <= 0 then return end
   local prefix = b.name .. ':'
-  local rows = call('ZRANGE', reserved_key(b.t.prefix, agent.id), 0, want + 99)
-  for i = 1, #rows do
-    if #taken.ids >= want then return end
-    if string.sub(rows[i], 1, #prefix) == prefix then
-      local id = string.sub(rows[i], #prefix + 1)
-      local r = load_record(b, id)
-      if r and r[STATUS] == 'a' and r[HOLDER] == agent.id and not kind_paused(b, r[LANE]) then
-        take(taken, id, r[SCORE], false)
+  for page = 0, RESERVED_PAGES - 1 do
+    local from = page * RESERVED_PAGE
+    local rows = call('ZRANGE', reserved_key(b.t.prefix, agent.id), from, from + RESERVED_PAGE - 1)
+    for i = 1, #rows do
+      if #taken.ids >= want then return end
+      if string.sub(rows[i], 1, #prefix) == prefix then
+        local id = string.sub(rows[i], #prefix + 1)
+        local r = load_record(b, id)
+        if r and r[STATUS] == 'a' and r[HOLDER] == agent.id and not kind_paused(b, r[LANE]) then
+          take(taken, id, r[SCORE], false)
+        end
       end
     end
+    if #rows < RESERVED_PAGE then return end
   end
 end
 
@@ -113,15 +118,23 @@ local function take_lanes(b, agent, want, taken)
   end
 end
 
+-- Whether a reservation may be taken over: at once where it was made for whoever waited,
+-- after half of its time where the agent was preferred, never where it was handed over.
+local function may_steal(t, r, until_ms)
+  if has(r, 'R') then return false end
+  return not has(r, 'P') or 2 * t.ms >= tonumber(r[SINCE]) + until_ms
+end
+
 -- From at most three most loaded agents, half of the unstarted reservations that fit.
 local function steal(b, agent, want, taken)
-  local ids = call('ZRANGE', b.keys.reserved, 0, STEAL_SEEN - 1)
+  local rows, ids = call('ZRANGE', b.keys.reserved, 0, STEAL_SEEN - 1, 'WITHSCORES'), {}
+  for i = 1, #rows, 2 do ids[#ids + 1] = rows[i] end
   load_records(b, ids)
   local by_agent, victims = {}, {}
   for i = 1, #ids do
     local r = b.records[ids[i]]
     if r and r[STATUS] == 'a' and r[HOLDER] ~= agent.id and serves(agent, r[LANE])
-      and not kind_paused(b, r[LANE]) then
+      and not kind_paused(b, r[LANE]) and may_steal(b.t, r, tonumber(rows[i * 2])) then
       local list = by_agent[r[HOLDER]]
       if not list then
         list = { agent = r[HOLDER] }
@@ -200,6 +213,7 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     else
       local r = load_record(b, id)
       leave(b, id, r)
+      unflag(r, 'V')
       attempt = tonumber(r[ATTEMPT]) + 1
       r[STATUS], r[ATTEMPT], r[FENCE], r[HOLDER] = letter, tostring(attempt), fence, holder
       r[SCORE], r[SINCE] = taken.scores[i], since
@@ -226,6 +240,15 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
   end
   agent.held = agent.held + #ids
   return first
+end
+
+-- Adds tasks that the caller holds already to a reply, as a grant would.
+local function append_held(b, taken, reply)
+  for i = 1, #taken.ids do
+    local id, n = taken.ids[i], #reply
+    reply[n + 1], reply[n + 2] = id, call('ZSCORE', b.keys.leases, id) or '0'
+    reply[n + 3], reply[n + 4], reply[n + 5] = taken.raws[i], taken.bodies[i], taken.payloads[i]
+  end
 end
 
 -- Tasks that an earlier call with this request id granted and that are still held under
@@ -261,13 +284,7 @@ local function repeat_claim(b, agent_id, instance, request)
   end
   local reply = { 'replayed', concat(lost, ',') }
   if #taken.ids > 0 then load_taken(b, taken) end
-  for i = 1, #taken.ids do
-    local id = taken.ids[i]
-    local deadline = call('ZSCORE', b.keys.leases, id) or '0'
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = id, deadline, taken.raws[i]
-    reply[n + 4], reply[n + 5] = taken.bodies[i], taken.payloads[i]
-  end
+  append_held(b, taken, reply)
   return reply
 end
 

@@ -50,6 +50,7 @@ local function give_back(t, roster, name)
           lose(b, id, r)
         else
           leave(b, id, r)
+          flag(r, 'V')
           release(b, id, r, 0)
         end
       end

@@ -9,6 +9,13 @@ local function stale(r, fence)
   return nil
 end
 
+-- Whether it was the holder that ended its claim under this fence, other than by completing
+-- it: a repeat of that call is known by this, wherever the task went, until it is claimed.
+local function has_given_up(r, fence)
+  return r and r[FENCE] == fence and fence ~= '0' and r[STATUS] ~= 'd' and not HELD[r[STATUS]]
+    and not has(r, 'V')
+end
+
 local function publish_completed(b, id, r, result, at)
   local agent = agent_of(r)
   call('PUBLISH', completed_channel(b.t.prefix), '{"projectId":"' .. b.name .. '","taskId":"' .. id
@@ -30,6 +37,7 @@ local function complete_one(b, id, fence, result, now)
   local refusal = stale(r, fence)
   if refusal == 'lease_lost' and r[STATUS] == 'd' and r[FENCE] == fence then return 'replayed' end
   if refusal then return refusal end
+  touch_holders(b, { id })
   leave(b, id, r)
   if result ~= '' then hput(b.t, b.keys.results, id, result) end
   unflag(r, 'C')
@@ -64,7 +72,11 @@ local function complete(b, rows, at, count)
       done[n + 1], done[n + 2] = ms, id
       if result ~= '' then results[#results + 1] = id; results[#results + 1] = result end
       local hold = holds[agent]
-      if not hold then hold = {}; holds[agent] = hold end
+      if not hold then
+        hold = {}
+        holds[agent] = hold
+        if not (t.agents and t.agents[agent]) then touch('ZCARD', held_key(t.prefix, agent)) end
+      end
       hold[#hold + 1] = prefix .. id
       lines[#lines + 1] = id .. '|done|' .. holder .. '|' .. fence
       if now then
@@ -102,6 +114,10 @@ local function start(b, id, fence)
   if r[STATUS] ~= 'i' then
     r[STATUS], r[SINCE] = 'i', tostring(b.t.ms)
     save(b, id)
+    if r[TIMEOUT] ~= '' then -- while it was claimed ahead, its lease knew no time limit
+      local latest, key = b.t.ms + tonumber(r[TIMEOUT]), b.keys.leases
+      if latest < tonumber(call('ZSCORE', key, id) or '0') then zput(b.t, key, id, latest) end
+    end
     fact(b.t, 'task:started', b.name, id, 'in_progress', r[HOLDER], fence)
   end
   return 'ok'

@@ -34,6 +34,7 @@ local function board_keys(prefix, board)
 end
 
 local function boards_key(prefix) return prefix .. 'boards' end
+local function boards_due_key(prefix) return prefix .. 'boards:due' end
 local function events_key(prefix) return prefix .. 'events' end
 local function events_bell(prefix) return prefix .. 'bell:events' end
 local function agent_bell(prefix, instance) return prefix .. 'bell:agent:' .. instance end

@@ -24,6 +24,7 @@ local function lose(b, id, r)
     end
   end
   leave(b, id, r)
+  flag(r, 'V')
   local _, instances = string.gsub(r[CRASHED], '[^,]+', '')
   if has(r, 'C') then
     cancel_task(b, id, r, 'requested')
@@ -56,6 +57,9 @@ local function expire_leases(b, limit)
   local t = b.t
   local rows = call('ZRANGEBYSCORE', b.keys.leases, '-inf', t.ms, 'LIMIT', 0, limit, 'WITHSCORES')
   if #rows > 0 then touch_board(b) end
+  local ids = {}
+  for i = 1, #rows, 2 do ids[#ids + 1] = rows[i] end
+  touch_holders(b, ids)
   for i = 1, #rows, 2 do
     if is_over(t, tonumber(rows[i + 1])) then expire(b, rows[i]) end
   end
@@ -93,10 +97,7 @@ local function expire_deadlines(b, limit)
   for i = 1, #ids do
     local r = b.records[ids[i]]
     zput(b.t, b.keys.deadlines, ids[i], false)
-    if r and HELD[r[STATUS]] then
-      remember(b, ids[i], r, 'deadline', call('ZSCORE', b.keys.deadlines, ids[i]))
-      save(b, ids[i])
-    elseif r and not FINISHED[r[STATUS]] then
+    if r and not HELD[r[STATUS]] and not FINISHED[r[STATUS]] then
       leave(b, ids[i], r)
       bury(b, ids[i], r, '{"type":"deadline_exceeded","message":"Its deadline passed while it waited.",'
         .. '"retryable":false}', 'deadline_exceeded')

@@ -9,7 +9,8 @@ local call, match, gmatch, format, concat, floor, unpack_values
 -- The fixed order of entries within one call, and so the list of all kinds of event.
 local EVENT_KINDS = {
   'agent:registered', 'agent:conflict', 'agent:status', 'agent:instance_lost', 'agent:lost',
-  'agent:deregistered', 'board:created', 'board:changed', 'task:created', 'task:completed',
+  'agent:deregistered', 'board:created', 'board:changed', 'board:removed', 'task:created',
+  'task:completed',
   'task:started', 'task:progress', 'task:noted', 'task:input_required', 'task:answered',
   'task:split', 'task:released', 'task:lease_lost', 'task:retry_scheduled', 'task:failed',
   'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:ready',

@@ -142,15 +142,28 @@ local function await_unknown(b, dep)
   if not call('ZSCORE', b.keys.unresolved, dep) then zput(b.t, b.keys.unresolved, dep, b.t.ms) end
 end
 
--- The unmet dependencies of a task that is put back, after it had ended. Those that were
--- purged hold it no more.
-local function needs_again(b, id)
+-- A dependency that ended without success, for whose sake the task would end again. Also
+-- of one that was purged the outcome counts.
+local function failed_need(b, id, r)
+  if not has(r, 'N') or has(r, 'G') then return nil end
+  local needs = call('SMEMBERS', b.keys.needs .. id)
+  load_records(b, needs)
+  for i = 1, #needs do
+    local status = outcome_of(b, needs[i])
+    if status == 'f' or status == 'x' then return needs[i] end
+  end
+end
+
+-- The unmet dependencies of a task that is put back, after it had ended. Those that ended
+-- hold it no more, for `failed_need` has found none, or its policy is to run all the same.
+local function needs_again(b, id, r)
   local key, unmet = b.keys.needs .. id, 0
   local needs = call('SMEMBERS', key)
   load_records(b, needs)
   for i = 1, #needs do
     local status, record = outcome_of(b, needs[i])
-    if status and not record then
+    local is_met = status and not record or (status == 'f' or status == 'x') and has(r, 'G')
+    if is_met then
       call('SREM', key, needs[i])
     else
       unmet = unmet + 1
@@ -177,10 +190,17 @@ local function revive(b, cause, id, r)
   local key = has(r, 'U') and recall(b, id, 'unique')
   if key and (holder_of_key(b, key) or id) ~= id then return end
   if key then hput(b.t, b.keys.unique, key, id) end
-  needs_again(b, id)
+  wake_board(b)
+  needs_again(b, id, r)
   leave(b, id, r)
   r[STATUS], r[SINCE], r[HOLDER] = 'b', tostring(b.t.ms), ''
   zput(b.t, b.keys.blocked, id, b.t.ms)
+  local deadline = has(r, 'X') and tonumber(recall(b, id, 'deadline'))
+  if deadline and deadline > b.t.ms then
+    zput(b.t, b.keys.deadlines, id, deadline)
+  else
+    unflag(r, 'X')
+  end
   hput(b.t, b.keys.extra .. id, 'cause', false)
   hput(b.t, b.keys.extra .. id, 'error', false)
   hput(b.t, b.keys.extra .. id, 'reason', false)

@@ -24,8 +24,9 @@ local TOUCHED_HASHES = { 'tasks', 'state', 'results', 'unique', 'outcomes' }
 -- The sorted sets of a board and what stands beside it, kept with its keys. The first is
 -- always missing, so that an intersection looks at the type of each and at no member.
 local function touched_sets(t, keys)
-  local sets = { keys.tasks .. ':', boards_key(t.prefix), heartbeats_key(t.prefix) }
-  for i = 1, #TOUCHED_SETS do sets[i + 3] = keys[TOUCHED_SETS[i]] end
+  local sets = { keys.tasks .. ':', boards_key(t.prefix), heartbeats_key(t.prefix),
+    boards_due_key(t.prefix) }
+  for i = 1, #TOUCHED_SETS do sets[i + 4] = keys[TOUCHED_SETS[i]] end
   keys.touched = sets
   return sets
 end
@@ -45,6 +46,29 @@ local function touch_board(b)
   touch_usual(b)
   for i = 1, #TOUCHED_HASHES do touch('HLEN', b.keys[TOUCHED_HASHES[i]]) end
   touch('LLEN', cascades_key(b.t.prefix))
+end
+
+-- The same for what the holders of these tasks hold, which `leave` takes them out of.
+local function touch_holders(b, ids)
+  local seen = {}
+  load_records(b, ids)
+  for i = 1, #ids do
+    local r = b.records[ids[i]]
+    if r and HELD[r[STATUS]] then
+      local key = (has(r, 'W') and parked_key or held_key)(b.t.prefix, agent_of(r))
+      if not seen[key] then touch('ZCARD', key) end
+      seen[key] = true
+    end
+  end
+end
+
+-- Has the board swept from the next interval on: while nothing was unfinished it was swept
+-- seldom. Free of cost where it is busy already.
+local function wake_board(b)
+  if not (b.is_idle or b.is_new) then return end
+  b.is_idle = false
+  zput(b.t, boards_due_key(b.t.prefix), b.name, b.t.ms)
+  hput(b.t, b.keys.board, 'idle', false)
 end
 
 -- Takes a task out of the structures that its status put it into.
@@ -73,6 +97,8 @@ local function leave(b, id, r)
     zput(t, reserved_key(t.prefix, r[HOLDER]), b.name .. ':' .. id, false)
     local known = t.agents and t.agents[r[HOLDER]]
     if known then known.reserved = known.reserved - 1 end
+    unflag(r, 'P')
+    unflag(r, 'R')
   elseif status == 's' then
     zput(t, keys.scheduled, id, false)
     zput(t, keys.retry, id, false)
@@ -90,8 +116,10 @@ local function to_lane(b, id, r)
   r[STATUS], r[HOLDER], r[SCORE] = 'p', '', ''
 end
 
-local function reserve(b, id, r, agent, until_ms)
+-- `mark` says for how long it is out of a thief's reach: P for half of its time, R for all.
+local function reserve(b, id, r, agent, until_ms, mark)
   local t = b.t
+  if mark then flag(r, mark) end
   r[STATUS], r[HOLDER], r[SINCE] = 'a', agent, tostring(t.ms)
   zput(t, b.keys.reserved, id, until_ms)
   zput(t, reserved_key(t.prefix, agent), b.name .. ':' .. id, r[SCORE])
@@ -135,9 +163,11 @@ local function best_waiter(b, lane)
   return best
 end
 
-local function ring(b, waiter)
+-- Rings for a reserved task; what a bell says is a hint, and it names `board|id,id`.
+local function ring(b, waiter, id)
+  local bell, bells = agent_bell(b.t.prefix, waiter.member), b.t.bells
   waiter.wants = waiter.wants - 1
-  b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
+  bells[bell] = bells[bell] and bells[bell] .. ',' .. id or b.name .. '|' .. id
   zput(b.t, b.keys.waiters, waiter.member, waiter.wants > 0 and waiter.until_ms + waiter.wants / WANTS or false)
 end
 
@@ -147,7 +177,7 @@ local function offer(b, id, r)
   local waiter = best_waiter(b, r[LANE])
   if waiter then
     reserve(b, id, r, waiter.id, b.t.ms + TAKE_UP_MS)
-    ring(b, waiter)
+    ring(b, waiter, id)
   else
     to_lane(b, id, r)
   end
@@ -159,10 +189,10 @@ local function offer_to(b, id, r, agent_id, for_ms)
   if not agent or agent.status ~= 'active' or not serves(agent, r[LANE]) then
     return offer(b, id, r)
   end
-  reserve(b, id, r, agent_id, b.t.ms + for_ms)
+  reserve(b, id, r, agent_id, b.t.ms + for_ms, 'P')
   local waiters = waiters_of(b)
   for i = 1, #waiters do
-    if waiters[i].id == agent_id then ring(b, waiters[i]) end
+    if waiters[i].id == agent_id then ring(b, waiters[i], id) end
   end
 end
 

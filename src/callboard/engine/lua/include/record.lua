@@ -10,7 +10,8 @@
 -- instances that were lost while they had it. flags: D others depend on it, N it depends
 -- on others, U unique key, L large payload, C cancel asked for, X deadline, E extra hash,
 -- A attempt log, M notes, S skip or G go on where a dependency failed, Z lost once before
--- it was started, W parked, H suggested worker, B not before a time, once unblocked.
+-- it was started, V taken from its holder, who is not to think that it gave it back, W parked,
+-- H suggested worker, P reserved for one that is preferred, R handed over to its agent, B not before a time, once unblocked.
 -- include open
 
 local STATUS, ATTEMPT, FENCE, HOLDER, SCORE, SINCE, LEASE, TIMEOUT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -45,12 +46,14 @@ local function board(t, name)
   local b = t.boards[name]
   if b then return b end
   local keys = board_keys(t.prefix, name)
-  local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes')
+  local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes',
+    'idle')
   b = {
     t = t, name = name, keys = keys, records = {}, lanes = {},
     step = tonumber(h[1]) or 60000000, is_new = not h[1], paused = h[2] == '1' or t.paused,
     paused_kinds = h[3] or '', limit = tonumber(h[4]) or 1000000,
     poison = tonumber(h[5]) or 3, crashes = tonumber(h[6]) or 5,
+    is_idle = h[7] == '1',
   }
   t.boards[name] = b
   return b

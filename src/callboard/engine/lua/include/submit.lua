@@ -204,6 +204,7 @@ local function remember_options(b, task, r)
   end
   if options.x then
     zput(b.t, b.keys.deadlines, task.id, options.x)
+    remember(b, task.id, r, 'deadline', options.x)
     flag(r, 'X')
   end
   if options.s then
@@ -311,6 +312,7 @@ end
 -- Writes the new tasks; it answers nothing, since all refusals were made before.
 local function submit_write(b, fresh)
   local t, keys = b.t, b.keys
+  wake_board(b)
   if b.is_new then
     call('HSET', keys.board, 'step', b.step, 'created', t.ms)
     call('ZADD', boards_key(t.prefix), 'NX', t.ms, b.name)

@@ -1,0 +1,79 @@
+"""What callers give besides names: counts, claims, lists of ids, each with its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from callboard.domain.names import NAME, check_name
+from callboard.exceptions import InvalidArgument
+
+
+def check_whole(what: str, value: Any, low: int, high: int) -> int:
+    """Return *value* if it is a whole number within the bounds; True and False are none.
+
+    Raises:
+        InvalidArgument: It is not; *what* says in the message which argument it is.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidArgument(
+            f"{what} is {value!r}; it must be a whole number from {low:,} to {high:,}.",
+            field=what,
+        )
+    return value
+
+
+def check_text(what: str, value: Any) -> str:
+    """Return *value* if it is a string, of any content."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
+    return value
+
+
+def check_claim(task_id: Any, fence: Any) -> None:
+    """Refuse what cannot name a claim: a task's id, and a fence, which is 1 or more.
+
+    Written to be called for each of hundreds of claims.
+
+    Raises:
+        InvalidArgument: The id is no name, or the fence no such number.
+    """
+    if type(task_id) is not str or NAME.fullmatch(task_id) is None:
+        check_name("task id", task_id)
+    if type(fence) is not int or fence < 1:
+        raise InvalidArgument(
+            f"fence is {fence!r}; it must be the whole number that the claim of task {task_id} "
+            "brought.",
+            field="fence",
+        )
+
+
+def check_claims(claims: Iterable[Any]) -> list[tuple[str, int]]:
+    """Return the claims, pairs of task id and fence, each checked.
+
+    Raises:
+        InvalidArgument: One of them is no pair, or one of its parts is wrong.
+    """
+    checked: list[tuple[str, int]] = []
+    for claim in claims:
+        if not isinstance(claim, tuple | list) or len(claim) != 2:
+            raise InvalidArgument(
+                f"{claim!r} is no claim; give pairs of task id and fence.", field="claims"
+            )
+        task_id, fence = claim
+        check_claim(task_id, fence)
+        checked.append((task_id, fence))
+    return checked
+
+
+def check_ids(task_ids: Iterable[Any]) -> list[str]:
+    """Return the ids as a list, each checked; one string is no list of ids.
+
+    Raises:
+        InvalidArgument: It is no list, or one of them is no name.
+    """
+    if isinstance(task_ids, str | bytes) or not isinstance(task_ids, Iterable):
+        raise InvalidArgument(
+            f"Give a list of task ids, not {type(task_ids).__name__}.", field="task_ids"
+        )
+    return [check_name("task id", task_id) for task_id in task_ids]
