@@ -262,9 +262,11 @@ async def test_a_repeated_claim_answers_the_same_tasks_and_lists_the_lost(stage:
 
 
 @pytest.mark.parametrize(
-    "other", [{"agent": NOOR}, {"instance": "i2"}, {"board": "c"}], ids=lambda other: [*other][0]
+    "other",
+    [{"agent": NOOR}, {"instance": "i2"}, {"board": "c"}],
+    ids=["agent", "instance", "board"],
 )
-async def test_a_request_id_is_the_callers_own(stage: Stage, other: dict[str, str]) -> None:
+async def test_a_request_id_is_the_callers_own(stage: Stage, other: dict[str, Any]) -> None:
     await stage.submit("a", "b")
     await stage.submit("c", board="c")
     await stage.claim(request="r")

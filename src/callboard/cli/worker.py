@@ -91,10 +91,11 @@ async def _work(options: Options, out: Output, worker: "Worker") -> None:
             f"{worker.concurrency} at once. Ctrl-C lets it finish."
         )
         await worker.run(cb)
-        why = (
-            " It was asked to drain; undo: callboard agents activate" if worker.was_drained else ""
-        )
-        out.remark(f"Agent {worker.agent} has finished.{why and f'{why} {worker.agent}'}")
+        out.remark(f"Agent {worker.agent} has finished.")
+        if worker.was_drained:
+            out.remark(
+                f"It was asked to drain. To undo it: callboard agents activate {worker.agent}"
+            )
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
