@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -76,8 +77,15 @@ class Cluster:
             target.admin.execute_command(
                 *("CLUSTER", "SETSLOT", SLOT, "IMPORTING", self.ids[owner])
             )
-        for node in (target, *self.nodes):
-            node.admin.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", self.ids[to])
+        agreed = 0
+        deadline = time.monotonic() + DEADLINE
+        # On a starved machine gossip of before the move may arrive after it, and undo it.
+        while agreed < 2:
+            assert time.monotonic() < deadline, "the nodes do not agree on the move"
+            stray = [node for node in (target, *self.nodes) if self.owner(node) != to]
+            agreed = 0 if stray else agreed + 1
+            for node in stray:
+                node.admin.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", self.ids[to])
 
 
 @pytest.fixture(scope="module")
