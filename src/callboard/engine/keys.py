@@ -19,7 +19,6 @@ class Keys:
         self.boards = self.prefix + "boards"
         self.events = self.prefix + "events"
         self.events_bell = self.prefix + "bell:events"
-        self.cascades = self.prefix + "cascades"
 
     def agent_bell(self, agent: str, instance: str) -> str:
         """The channel that wakes one instance."""

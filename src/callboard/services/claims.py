@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -585,8 +584,3 @@ def _failure(error: Any, retryable: bool | None) -> Failure:
     if retryable is None or retryable == error.retryable:
         return error
     return msgspec.structs.replace(error, retryable=retryable)
-
-
-def moment(ms: bytes | float) -> datetime:
-    """A time of a reply, in ms, as UTC."""
-    return tasks.at_ms(float(ms))

@@ -1,0 +1,49 @@
+"""The key names that Python reads are those that the functions write."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from callboard.engine.functions import LUA
+from callboard.engine.keys import Keys
+from tests.functions.support import Stage
+
+pytestmark = pytest.mark.every_engine
+
+ASK = """
+redis.register_function('{name}', function(_, argv)
+  local prefix = argv[1]
+  local b, d = board_keys(prefix, 'b'), board_keys(prefix, 'default')
+  return {{ prefix .. FORMAT, boards_key(prefix), events_key(prefix), events_bell(prefix),
+    agent_bell(prefix, 'mira/i1'), b.tasks, b.attempts .. 't', b.notes .. 't', b.dead, d.dead,
+    completed_channel(prefix), retry_channel(prefix, 'retry_success') }}
+end)
+"""
+
+
+@pytest.mark.parametrize("name", ["", "team"])
+async def test_both_sides_build_the_same_names(stage: Stage, name: str) -> None:
+    library = f"names_{uuid.uuid4().hex[:10]}"
+    text = (LUA / "include" / "keys.lua").read_text() + ASK.format(name=library)
+    await stage.connection.call("FUNCTION", "LOAD", f"#!lua name={library}\n{text}")
+    keys = Keys(name)
+
+    names = await stage.connection.call("FCALL", library, 1, stage.keys.format, keys.prefix)
+    await stage.connection.call("FUNCTION", "DELETE", library)
+
+    assert [raw.decode() for raw in names] == [
+        keys.format,
+        keys.boards,
+        keys.events,
+        keys.events_bell,
+        keys.agent_bell("mira", "i1"),
+        keys.tasks("b"),
+        keys.attempts("b", "t"),
+        keys.notes("b", "t"),
+        keys.dead_letters("b"),
+        keys.dead_letters("default"),
+        keys.completed_channel(),
+        keys.retry_channel("retry_success"),
+    ]
