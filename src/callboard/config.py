@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from callboard.exceptions import ConfigError
 
@@ -165,10 +165,23 @@ def check_url(url: str, source: str = "the URL") -> str:
     return url
 
 
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL with any number of hosts.
+
+    Newer releases of Python's own splitter refuse brackets behind other hosts, so the hosts
+    are split off before; each is read by itself later.
+    """
+    scheme, mark, rest = url.partition("://")
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    if not mark or "," not in hosts:
+        return urlsplit(url)
+    return urlsplit(f"{scheme}://{rest[len(hosts) :]}")._replace(netloc=hosts)
+
+
 def redact_url(url: str) -> str:
     """The URL with its password replaced by ``***``, for messages and logs."""
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError:
         return f"{url.partition('://')[0]}://…"
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -255,7 +268,7 @@ def _unusable(url: str, source: str, fault: str, scheme: str) -> ConfigError:
 
 def _fault_of(url: str, scheme: str) -> str | None:
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError:
         return "it is not a well-formed URL"
     if scheme == "unix":

@@ -14,6 +14,7 @@ from callboard.config import (
     redact_url,
     redis_environment,
     resolve_engine,
+    split_url,
 )
 from callboard.exceptions import ConfigError
 
@@ -198,3 +199,12 @@ def test_no_name_is_the_default_namespace() -> None:
     assert check_namespace(None) == ""
     assert check_namespace("") == ""
     assert check_namespace("Team-1_a.b") == "Team-1_a.b"
+
+
+def test_brackets_behind_other_hosts_are_read_by_every_python() -> None:
+    # Python's own splitter refuses them from 3.11.4 on, and in Debian's 3.11.2.
+    parts = split_url("redis+sentinel://me:pw@a,b:7001,[::1]:7002/main/2?x=1#y")
+
+    assert parts.netloc == "me:pw@a,b:7001,[::1]:7002"
+    assert (parts.scheme, parts.path, parts.query) == ("redis+sentinel", "/main/2", "x=1")
+    assert "pw" not in redact_url("redis+sentinel://me:pw@a,[::1]:7002/main")

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 from redis.asyncio.connection import parse_url as parse_redis_url
 from redis.exceptions import RedisError
 
+from callboard.config import split_url
 from callboard.engine.wire import SSLConnection, TcpConnection
 from callboard.exceptions import ConfigError
 
@@ -96,7 +97,7 @@ def parse_url(url: str) -> Location:
         ConfigError: Wrong scheme, host, port, database, option or file.
     """
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
         kind = _KINDS.get(parts.scheme)
         if kind is None:
             raise _unusable(url, f'"{parts.scheme}" is not a scheme known here')
