@@ -47,6 +47,18 @@ class ConfigError(CallboardError):
     code = "config_error"
 
 
+class InvalidTeam(ConfigError):
+    """A team's description that cannot be used; ``details["path"]`` says which part of it."""
+
+    code = "invalid_team"
+
+
+class AgentUnusable(ConfigError):
+    """An agent of a team that could never be asked; the message names the cure."""
+
+    code = "agent_unusable"
+
+
 # The engine
 
 
@@ -128,6 +140,18 @@ class BoardNotFound(NotFound):
     code = "board_not_found"
 
 
+class RunNotFound(NotFound):
+    """No run has this id, or it was removed."""
+
+    code = "run_not_found"
+
+
+class TeamNotFound(NotFound):
+    """No team has this name, or not this version of it."""
+
+    code = "team_not_found"
+
+
 # Refusals
 
 
@@ -179,6 +203,12 @@ class BoardPaused(Refused):
     code = "paused"
 
 
+class BoardClosed(Refused):
+    """The board takes no new tasks: the run that it belongs to has ended."""
+
+    code = "board_closed"
+
+
 class LeaseLost(Refused):
     """The fence is stale: the task was given to someone else, or back. Stop work."""
 
@@ -213,6 +243,12 @@ class AgentFull(Refused):
     """The agent holds as many tasks as it declared that it can."""
 
     code = "agent_full"
+
+
+class AtLimit(Refused):
+    """The board has as many tasks held, or gave out as many claims, as it may."""
+
+    code = "at_limit"
 
 
 class AgentDraining(Refused):
@@ -253,3 +289,18 @@ class Fatal(CallboardError):
     """Raise in a handler: a failure that no retry can cure; the task becomes a dead letter."""
 
     code = "fatal"
+
+
+# Teams
+
+
+class InvalidPlan(CallboardError):
+    """A planner's answer that is no plan. It is asked again, and told why."""
+
+    code = "invalid_plan"
+
+
+class RunFailed(CallboardError):
+    """The run that was waited for ended without an answer."""
+
+    code = "run_failed"

@@ -99,7 +99,8 @@ class Stage:
         self.keys = Keys(namespace)
         self.connection = connection
         self.functions = Functions(connection, self.keys.format, lambda: self.now)
-        self.events = Events(Namespace(namespace, connection, self.functions, self.keys))
+        self.namespace = Namespace(namespace, connection, self.functions, self.keys)
+        self.events = Events(self.namespace)
 
     @classmethod
     async def open(cls, url: str, namespace: str, *agents: str) -> Stage:
@@ -288,6 +289,9 @@ class Stage:
     async def progress(self, task_id: str, fence: int, field: str = "progress") -> str:
         reply = await self.call("task_progress", BOARD, "i1", task_id, fence, field, "50")
         return reply.status
+
+    async def tell(self, task_id: str, fence: int, what: str = "token", value: str = '"a"') -> str:
+        return (await self.call("task_tell", BOARD, "i1", task_id, fence, what, value)).status
 
     async def split(self, task_id: str, fence: int, *specs: TaskSpec, policy: str = "G") -> Reply:
         rows = values_of(specs, parent=task_id)

@@ -17,8 +17,10 @@ redis.register_function('{name}', function(_, argv)
   local prefix = argv[1]
   local b, d = board_keys(prefix, 'b'), board_keys(prefix, 'default')
   return {{ prefix .. FORMAT, boards_key(prefix), events_key(prefix), events_bell(prefix),
-    agent_bell(prefix, 'mira/i1'), b.tasks, b.attempts .. 't', b.notes .. 't', b.dead, d.dead,
-    completed_channel(prefix), retry_channel(prefix, 'retry_success') }}
+    board_bell(prefix, 'b'), b.board, b.journal, agent_bell(prefix, 'mira/i1'), b.tasks,
+    b.attempts .. 't', b.notes .. 't', b.dead, d.dead,
+    completed_channel(prefix), retry_channel(prefix, 'retry_success'), run_keys(prefix, 'r').all,
+    run_keys(prefix, 'r').run, team_keys(prefix, 't').all, team_keys(prefix, 't').versions }}
 end)
 """
 
@@ -38,6 +40,9 @@ async def test_both_sides_build_the_same_names(stage: Stage, name: str) -> None:
         keys.boards,
         keys.events,
         keys.events_bell,
+        keys.board_bell("b"),
+        keys.settings("b"),
+        keys.journal("b"),
         keys.agent_bell("mira", "i1"),
         keys.tasks("b"),
         keys.attempts("b", "t"),
@@ -46,4 +51,8 @@ async def test_both_sides_build_the_same_names(stage: Stage, name: str) -> None:
         keys.dead_letters("default"),
         keys.completed_channel(),
         keys.retry_channel("retry_success"),
+        keys.runs,
+        keys.run("r"),
+        keys.teams,
+        keys.team("t"),
     ]

@@ -30,6 +30,7 @@ KEYS = [
     "agents:heartbeats",
     "held:mira",
     "parked:mira",
+    "tasks:b:parked",
 ]
 
 
@@ -93,6 +94,7 @@ OPERATIONS: dict[str, Operation] = {
     "reprioritise": lambda s, f: s.reprioritise("other", 5),
     "purge": lambda s, f: s.purge("done", "dead"),
     "note": lambda s, f: s.note("held"),
+    "tell": lambda s, f: s.tell("held", f["held"]),
     "configure": lambda s, f: s.configure(limit=5),
     "sweep": lambda s, f: s.call("board_sweep", BOARD, 100),
 }

@@ -65,6 +65,26 @@ async def test_nothing_is_left_of_a_board() -> None:
     assert left == []
 
 
+async def test_a_drained_handler_waits_for_a_task_of_another_board() -> None:
+    async with testing.board() as board:
+        other = board.cb.board("other").tasks
+
+        async def near(payload: Any, ctx: TaskContext) -> Any:
+            return await ctx.wait(await other.submit("far"), tasks=other)
+
+        async def far(payload: Any) -> str:
+            return "from afar"
+
+        one, two = Worker(agent="one"), Worker(agent="two", board="other")
+        one.handles("near")(near)
+        two.handles("far")(far)
+        handle = await board.tasks.submit("near")
+
+        await board.drain(one, two)
+
+        assert await handle.result() == "from afar"
+
+
 async def test_removing_the_default_namespace_is_refused(board: ThrowawayBoard) -> None:
     functions = board.cb.namespace.functions
     names = functions._names
@@ -493,6 +513,8 @@ async def test_a_handler_runs_without_a_board() -> None:
     @worker.handles("greet")
     async def greet(payload: Greeting, ctx: TaskContext) -> tuple[str, int]:
         await ctx.progress(0.5)
+        await ctx.say("well")
+        await ctx.used_tool("search")
         await ctx.note("greeting")
         await ctx.partial({"so": "far"})
         return f"Hello {payload.name}", ctx.attempt
@@ -501,6 +523,7 @@ async def test_a_handler_runs_without_a_board() -> None:
 
     assert run.result == ["Hello Ada", 2]
     assert (run.progress, run.notes, run.partials) == ([0.5], ["greeting"], [{"so": "far"}])
+    assert (run.said, run.tools) == (["well"], ["search"])
     assert run.ended_by == "return"
 
 

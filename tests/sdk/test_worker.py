@@ -28,6 +28,8 @@ from callboard import (
     TaskSpec,
     testing,
 )
+from callboard.domain.board import BoardSettings
+from callboard.domain.event import Event
 from callboard.engine.embedded import EmbeddedEngine, stop_engine
 from callboard.exceptions import ConfigError, InvalidArgument, TaskCancelled, TaskFailed
 from callboard.sdk.context import TaskContext
@@ -411,6 +413,91 @@ async def test_waiting_for_a_task_that_fails_raises_and_gives_up_on_time(
     await board.tasks.submit("bad", id="bad")
     async with at_work(worker_of(handlers={"k": parent, "bad": bad})):
         assert "no cure" in await (await board.tasks.submit("k")).result(SECONDS)
+
+
+async def test_workers_together_keep_to_the_limit_of_the_board(
+    board: ThrowawayBoard, at_work: Any
+) -> None:
+    running, most = 0, 0
+
+    async def handler(payload: Any) -> None:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0)
+        running -= 1
+
+    await board.cb.boards.configure(board.name, BoardSettings(concurrency=3))
+    handlers = {"k": handler}
+    one = worker_of(handlers=handlers, concurrency=8)
+    other = worker_of("noor", handlers=handlers, concurrency=8)
+    async with at_work(one), at_work(other):
+        handles = await board.tasks.submit_many([TaskSpec(kind="k") for _ in range(60)])
+        for handle in handles:
+            await handle.result(SECONDS)
+
+    assert most == 3
+
+
+async def test_a_task_of_another_board_is_waited_for_with_the_slot_free(
+    board: ThrowawayBoard, at_work: Any
+) -> None:
+    other = board.cb.board("other").tasks
+
+    async def parent(payload: Any, ctx: TaskContext) -> Any:
+        await ctx.tasks.submit("sibling", id="sibling")
+        return await ctx.wait(await other.submit("far", id="far"), tasks=other)
+
+    async def sibling(payload: Any) -> None:
+        await board.cb.agents.register("olga")
+        claimed = await other.take("far", "olga")
+        await other.complete("far", fence=claimed.fence, result="from afar")
+
+    handlers = {"k": parent, "sibling": sibling}
+    async with at_work(worker_of(handlers=handlers, concurrency=1)):
+        assert await (await board.tasks.submit("k")).result(SECONDS) == "from afar"
+
+
+async def test_what_a_handler_says_can_be_followed(board: ThrowawayBoard, at_work: Any) -> None:
+    async def talks(payload: Any, ctx: TaskContext) -> None:
+        await ctx.say("Hel")
+        await ctx.used_tool("search")
+        await ctx.say("lo" + "\0" * 4_000)
+
+    cursor = await board.cb.events.cursor()
+    async with at_work(worker_of(handlers={"k": talks})):
+        await (await board.tasks.submit("k")).result(SECONDS)
+
+    events, _ = await board.cb.events.read(cursor, types="task:output")
+    told = [
+        fact.extra.split("|", 1)
+        for event in events
+        if isinstance(event, Event)
+        for fact in event.facts
+    ]
+    assert [what for what, _ in told] == ["token", "tool", "token", "token", "token"]
+    said = "".join(msgspec.json.decode(text) for what, text in told if what == "token")
+    assert said == "Hello" + "\0" * 4_000
+    assert told[1][1] == '"search"'
+
+
+async def test_a_handler_hears_of_its_cancellation_as_it_says_something(
+    board: ThrowawayBoard, at_work: Any
+) -> None:
+    asked: list[str] = []
+
+    async def talks(payload: Any, ctx: TaskContext) -> None:
+        await ctx.tasks.cancel(ctx.id)
+        try:
+            await ctx.say("more")
+        except asyncio.CancelledError:
+            asked.append(str(ctx.cancel_reason))
+            raise
+
+    async with at_work(worker_of(handlers={"k": talks})):
+        with pytest.raises(TaskCancelled):
+            await (await board.tasks.submit("k")).result(SECONDS)
+
+    assert asked == ["cancelled"]
 
 
 async def test_a_task_is_handed_off_to_a_named_agent(board: ThrowawayBoard, at_work: Any) -> None:

@@ -27,6 +27,10 @@ class BoardSettings(msgspec.Struct, frozen=True, kw_only=True):
         dead_for: Seconds that dead letters are kept. 2,592,000 (30 days).
         poison: Distinct crashed instances that make a task a dead letter. 3.
         crashes: Crashes in all that make a task a dead letter. 5.
+        concurrency: Tasks held at once, by all agents together; parked ones do not count.
+            As many as agents claim, unless set.
+        claims_most: Claims that it gives out in all, counted from when this is set. As many
+            as there is work, unless set.
     """
 
     step: float | None = None
@@ -37,6 +41,8 @@ class BoardSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_for: float | None = None
     poison: int | None = None
     crashes: int | None = None
+    concurrency: int | None = None
+    claims_most: int | None = None
 
 
 _SCALES: Final[Mapping[str, tuple[float, float, float]]] = {
@@ -48,6 +54,8 @@ _SCALES: Final[Mapping[str, tuple[float, float, float]]] = {
     "dead_for": (1_000, 0, 315_360_000),
     "poison": (1, 1, 100),
     "crashes": (1, 1, 1_000),
+    "concurrency": (1, 1, 100_000_000),
+    "claims_most": (1, 0, 100_000_000),
 }
 """What a setting is multiplied by for the engine, and its bounds."""
 
@@ -122,7 +130,12 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
-    """A board as it stood when it was read."""
+    """A board as it stood when it was read.
+
+    Attributes:
+        is_closed: It takes no new tasks and gives none out: its run has ended.
+        claims: How many claims it has given out, where ``claims_most`` is set.
+    """
 
     name: str
     is_paused: bool
@@ -131,3 +144,5 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     settings: BoardSettings
     created_at: datetime
     at: datetime
+    is_closed: bool = False
+    claims: int = 0

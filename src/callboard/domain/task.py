@@ -263,6 +263,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         parent: The task that was split into this one and others.
         children: The ids of each of its splits, in order.
         cancel_requested: The holder was asked to stop.
+        has_notes: Somebody has remarked something on it.
     """
 
     id: str
@@ -308,6 +309,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     children: tuple[tuple[str, ...], ...] = ()
     cancel_requested: bool = False
+    has_notes: bool = False
 
     def payload_as(self, kind: Any = Any) -> Any:
         """Decode the payload to *kind*, any type that msgspec knows."""

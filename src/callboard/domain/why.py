@@ -20,6 +20,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         status: Where it stands.
         code: The reason as one word: ``unmet_dependencies``, ``unknown_dependency``,
+            ``at_limit``, ``board_closed``,
             ``no_agents``, ``no_agent_fits``, ``agents_full``, ``agents_draining``,
             ``paused``, ``kind_paused``, ``not_before``, ``backing_off``, ``input_required``,
             ``reserved``, ``held``, ``cancel_requested``, ``claimable``, ``done``,
@@ -48,9 +49,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
     """Turn the facts of ``task_why`` into an explanation."""
-    now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents, waiting = (
-        reply[1:]
-    )
+    now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents = reply[1:11]
+    waiting, closed, limit, most = reply[11:]
     record = parse_record(raw)
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     until = at_ms(float(due)) if due else None
@@ -68,6 +68,9 @@ def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
         ahead=int(ahead),
         agents=tuple(tuple(line.decode().split("|", 2)) for line in agents),
         waiters=int(waiting),
+        is_closed=bool(closed),
+        limit=limit.decode(),
+        most=int(most),
     )
     return _EXPLAIN[record.status](facts)
 
@@ -86,6 +89,9 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     ahead: int
     agents: tuple[tuple[str, ...], ...]
     waiters: int
+    is_closed: bool
+    limit: str
+    most: int
 
     def why(self, code: str, text: str, **more: Any) -> Why:
         return Why(
@@ -149,6 +155,13 @@ def _scheduled(facts: _Facts) -> Why:
     )
 
 
+def _ahead_text(count: int) -> str:
+    if count == 0:
+        return ""
+    tasks = "1 task" if count == 1 else f"{count:,} tasks"
+    return f" {tasks} of the same kind and requirements {'is' if count == 1 else 'are'} before it."
+
+
 def _pending(facts: _Facts) -> Why:
     by_verdict: dict[str, list[str]] = {}
     missing: Counter[str] = Counter()
@@ -158,11 +171,14 @@ def _pending(facts: _Facts) -> Why:
             missing.update(lacks.split(", "))
     agents = {verdict: tuple(names) for verdict, names in by_verdict.items()}
     more: dict[str, Any] = {"ahead": facts.ahead, "agents": agents, "missing": dict(missing)}
-    ahead = (
-        f" {facts.ahead} tasks of the same kind and requirements are before it."
-        if facts.ahead
-        else ""
-    )
+    ahead = _ahead_text(facts.ahead)
+    if facts.is_closed:
+        return facts.why(
+            "board_closed",
+            f"The run of board {facts.board!r} has ended, so nothing is claimed from it. "
+            f"Retry the run: callboard runs retry {facts.board}.",
+            **more,
+        )
     if facts.is_paused:
         return facts.why(
             "paused",
@@ -174,6 +190,8 @@ def _pending(facts: _Facts) -> Why:
         return facts.why(
             "kind_paused", f"Tasks of kind {kind!r} are paused on board {facts.board!r}.", **more
         )
+    if facts.limit:
+        return facts.why("at_limit", _limit_text(facts) + ahead, **more)
     if not facts.agents:
         return facts.why(
             "no_agents",
@@ -206,6 +224,18 @@ def _pending(facts: _Facts) -> Why:
         f"None of {len(facts.agents)} registered agents fits. Missing: {lacking}. "
         "Start a worker that has it, or submit the task without it.",
         **more,
+    )
+
+
+def _limit_text(facts: _Facts) -> str:
+    if facts.limit == "claims_most":
+        return (
+            f"Board {facts.board!r} gave out as many claims as it may ({facts.most}). "
+            "Raise its claims_most: callboard boards set."
+        )
+    return (
+        f"Board {facts.board!r} has as many tasks at work or reserved as it may at once "
+        f"({facts.most}). It waits for one to end, or for a higher concurrency."
     )
 
 

@@ -380,6 +380,7 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
             if batch
         ),
         cancel_requested="C" in record.flags,
+        has_notes="M" in record.flags,
         **texts,
         **values_of,
     )

@@ -19,10 +19,24 @@ class Keys:
         self.boards = self.prefix + "boards"
         self.events = self.prefix + "events"
         self.events_bell = self.prefix + "bell:events"
+        self.runs = self.prefix + "runs"
+        self.teams = self.prefix + "teams"
 
     def agent_bell(self, agent: str, instance: str) -> str:
         """The channel that wakes one instance."""
         return f"{self.prefix}bell:agent:{agent}/{instance}"
+
+    def board_bell(self, board: str) -> str:
+        """The channel that says that a board's journal has news."""
+        return f"{self.prefix}bell:board:{board}"
+
+    def settings(self, board: str) -> str:
+        """Hash of a board's settings."""
+        return f"{self.prefix}tasks:{board}:board"
+
+    def journal(self, board: str) -> str:
+        """Stream of a board's events, where it keeps them for as long as it stands."""
+        return f"{self.prefix}tasks:{board}:journal"
 
     def tasks(self, board: str) -> str:
         """Hash of task id to the JSON body as submitted."""
@@ -40,6 +54,14 @@ class Keys:
         """Sorted set of dead letters by the time (ms) they were buried."""
         suffix = "" if board == "default" else f":{board}"
         return f"{self.prefix}retry:dead_letter_queue{suffix}"
+
+    def run(self, run: str) -> str:
+        """Hash of what is true of a run itself; its tasks stand on the board of its name."""
+        return f"{self.prefix}run:{run}"
+
+    def team(self, team: str) -> str:
+        """Hash of version to a team's document with who saved it, as JSON."""
+        return f"{self.prefix}team:{team}"
 
     def completed_channel(self) -> str:
         """The documented channel on which each completion is published."""

@@ -27,8 +27,45 @@ def raise_refusal(status: str, reply: Sequence[Any] = (), **context: Any) -> NoR
     facts = words([part for part in reply[1:] if not isinstance(part, list)])
     facts += [""] * (4 - len(facts))
     task, agent, board = (context.get(name, "") for name in ("task", "agent", "board"))
-    kind, message, details = _refusal(status, facts, task, agent, board)
+    run, team = (context.get(name, "") for name in ("run", "team"))
+    kind, message, details = _of_teams(status, facts, run, team) or _refusal(
+        status, facts, task, agent, board
+    )
     raise kind(message, **{**context, **details})
+
+
+def _of_teams(
+    status: str, facts: list[str], run: str, team: str
+) -> tuple[type[e.CallboardError], str, dict[str, Any]] | None:
+    """What is said of runs and teams; None where the refusal is about something else."""
+    match status:
+        case "run_not_found":
+            return e.RunNotFound, f"No run {run!r}. List them: callboard runs list.", {}
+        case "team_not_found":
+            return e.TeamNotFound, f"No team {team!r}. List them: callboard teams list.", {}
+        case "lease_lost" if run:
+            return e.LeaseLost, f"Run {run} is led by another by now. Stop leading it.", {}
+        case "unfinished" if run:
+            return (
+                e.Refused,
+                f"Run {run} has {facts[0]} unfinished tasks, so it does not go on to its answer.",
+                {"unfinished": int(facts[0])},
+            )
+        case "run_conflict":
+            return (
+                e.IdConflict,
+                f"Run id {facts[0]!r} is taken: by a run with another team or request, or by a "
+                "board or task of this name. Use another id.",
+                {},
+            )
+        case "illegal_state" if run:
+            return (
+                e.IllegalState,
+                f"Run {run} is in phase {facts[0]}, generation {facts[1]}, which does not allow "
+                f"this. See callboard runs show {run}.",
+                {"phase": facts[0], "generation": int(facts[1] or 0)},
+            )
+    return None
 
 
 def _refusal(
@@ -153,6 +190,27 @@ def _refusal(
                 "dependents (no forward references), which needs no check.",
                 {},
             )
+        case "unfinished":
+            return (
+                e.Refused,
+                f"Board {board!r} has {first} unfinished tasks. Let them end, or cancel them, "
+                "before it is removed.",
+                {"unfinished": int(first or 0)},
+            )
+        case "board_closed":
+            return (
+                e.BoardClosed,
+                f"Board {board!r} is closed: the run that it belongs to has ended. "
+                f"Retry the run, which opens it again: callboard runs retry {board}.",
+                {},
+            )
+        case "paused" if first == "closed":
+            return (
+                e.BoardPaused,
+                f"Nothing is claimed from board {board!r}: the run that it belongs to has ended. "
+                f"Retry the run, which opens it again: callboard runs retry {board}.",
+                {},
+            )
         case "paused":
             return (
                 e.BoardPaused,
@@ -184,6 +242,17 @@ def _refusal(
                 f"Agent {agent!r} holds as many tasks as it declared that it can. "
                 "Finish some, or register it with a higher max_concurrent.",
                 {},
+            )
+        case "at_limit":
+            cause, cure = (
+                ("gave out as many claims as it may", "Raise its claims_most")
+                if first == "claims_most"
+                else ("has as many tasks held at once as it may", "Wait, or raise its concurrency")
+            )
+            return (
+                e.AtLimit,
+                f"Board {board!r} {cause}. {cure}: callboard boards set {board}.",
+                {"limit": first},
             )
         case "agent_draining":
             return (

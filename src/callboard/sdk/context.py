@@ -6,16 +6,20 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from callboard.app import BoardTasks
 from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
 from callboard.exceptions import LeaseLost
+from callboard.services.claims import Told
 from callboard.services.tasks import TaskHandle
 
 T = TypeVar("T")
+
+SAID_AT_ONCE: Final = 2_000
+"""Characters told in one event: whatever they are, their JSON stays within the bound."""
 
 
 class EndOfClaim(BaseException):
@@ -104,6 +108,15 @@ class TaskContext:
         """Append a note to the task."""
         await self.tasks.note(self.id, content, author=self.task.agent)
 
+    async def say(self, text: str) -> None:
+        """Tell who follows the run a piece of the answer, as it comes. Raises LeaseLost."""
+        for start in range(0, len(text), SAID_AT_ONCE):
+            await self._tell("token", text[start : start + SAID_AT_ONCE])
+
+    async def used_tool(self, name: str) -> None:
+        """Tell who follows the run that a tool was used. Raises LeaseLost."""
+        await self._tell("tool", name)
+
     async def dependency_results(self) -> dict[str, Any]:
         """Results of the tasks this one depends on, by id; None for those without one."""
         task = await self.tasks.get(self.id)
@@ -141,8 +154,19 @@ class TaskContext:
         await self.tasks.ask(self.id, fence=self.fence, question=question)
         raise EndOfClaim
 
-    async def wait(self, task: TaskHandle | str, timeout: float | None = None) -> Any:
+    async def wait(
+        self,
+        task: TaskHandle | str,
+        timeout: float | None = None,
+        *,
+        tasks: BoardTasks | None = None,
+    ) -> Any:
         """Wait for another task's result with this worker's slot free and the lease kept.
+
+        Args:
+            task: Its id, or the handle that submitting it gave.
+            timeout: Seconds; without it as long as it takes.
+            tasks: Those of the other board, where the task is not on this one.
 
         Raises:
             TaskFailed, TaskCancelled: The other task ended so.
@@ -152,7 +176,7 @@ class TaskContext:
         await self.tasks.park(self.id, fence=self.fence)
         try:
             async with self._without_slot():
-                return await self.tasks.result(task_id, timeout=timeout)
+                return await (tasks or self.tasks).result(task_id, timeout=timeout)
         finally:
             await self.tasks.unpark(self.id, fence=self.fence)
 
@@ -175,6 +199,10 @@ class TaskContext:
             awaitable, self._loop
         )
         return future.result(timeout)
+
+    async def _tell(self, what: Told, value: Any) -> None:
+        answer = await self.tasks.tell(self.id, fence=self.fence, what=what, value=value)
+        self._heed(answer.status)
 
     def _heed(self, status: str) -> None:
         if status == "cancel":

@@ -181,9 +181,8 @@ class Job:
             failure = Failure("CancelledError", "The handler was cancelled from within.", True)
             return FailedAttempt(claimed.id, claimed.fence, failure)
         if reason == "timeout":
-            failure = Failure(
-                "timeout", f"Ran longer than its {claimed.timeout or 'handler'} limit.", True
-            )
+            limit = claimed.timeout or self.shift.worker.handlers[claimed.kind].timeout or 0.0
+            failure = Failure("timeout", f"Ran longer than its limit of {limit:g} s.", True)
             return FailedAttempt(claimed.id, claimed.fence, failure)
         if reason == "lease_lost":
             return None

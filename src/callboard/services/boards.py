@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
 from callboard.domain.names import check_name
 from callboard.domain.task import at_ms, check_seconds
-from callboard.engine.answers import checked
+from callboard.engine.answers import checked, finish_cascade
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import BoardNotFound, InvalidArgument
+from callboard.exceptions import BoardNotFound, EngineError, InvalidArgument
+
+REMOVED_AT_ONCE: Final = 500
+"""Tasks that one call removes: the engine does nothing else for some milliseconds."""
+REMOVE_CALLS_MAX: Final = 400_000
+"""Enough for two of the largest boards."""
 
 
 class Boards:
@@ -40,6 +45,25 @@ class Boards:
         """
         await self._change(name, by, encode_settings(settings))
         return await self.get(name)
+
+    async def remove(self, name: str, *, by: str = "") -> None:
+        """Remove a board with all its finished tasks, settings and journal, for good.
+
+        A board of many tasks is removed piece by piece. Who submits to it meanwhile stops
+        that, or finds a new board under the name.
+
+        Raises:
+            BoardNotFound: No such board.
+            Refused: It has unfinished tasks; ``details["unfinished"]`` says how many.
+        """
+        check_name("board", name)
+        for _ in range(REMOVE_CALLS_MAX):
+            reply = await self._functions.call("board_remove", name, by, REMOVED_AT_ONCE)
+            checked(reply, "ok", board=name)
+            if not reply[1]:
+                return
+            await finish_cascade(self._functions)
+        raise EngineError(f"Board {name!r} did not empty. Remove it again.", board=name)
 
     async def pause(self, name: str, *, kinds: Iterable[str] = (), by: str = "") -> None:
         """Let nothing more be claimed, or nothing of these kinds; held work goes on."""
@@ -127,6 +151,8 @@ def _board(name: str, reply: list[Any]) -> Board:
     return Board(
         name=name,
         is_paused=is_paused,
+        is_closed=raw.get("closed") == "1",
+        claims=int(raw.get("claims", 0)),
         paused_kinds=tuple(kind for kind in raw.get("paused_kinds", "").split(",") if kind),
         counts=Counts(**numbers),
         settings=decode_settings(raw),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -22,6 +22,9 @@ from callboard.exceptions import InvalidArgument, OutcomeUnknown, TooLarge
 T = TypeVar("T")
 
 HANDOFF_SECONDS = 30.0
+TOLD_BYTES_MAX: Final = 16_384
+
+Told = Literal["token", "tool", "log"]
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -133,7 +136,7 @@ class Holding:
 
         Raises:
             TaskNotFound, NotReady, Held, DoesNotFit, IllegalState, AgentFull, AgentNotFound,
-            AgentDraining, BoardPaused: Exactly why it cannot be had.
+            AgentDraining, BoardPaused, AtLimit: Exactly why it cannot be had.
         """
         reply = await self._functions.call(
             "task_take",
@@ -390,6 +393,27 @@ class Holding:
         return await self._keep(
             task_id, fence, "partial", codec.encode_json("partial result", value)
         )
+
+    async def tell(self, task_id: str, *, fence: int, what: Told, value: Any) -> Answer:
+        """Tell whoever follows the board what the holder says as it works, with an event.
+
+        Args:
+            what: ``token`` (a piece of its answer), ``tool`` (what it uses), or ``log``.
+            value: Any JSON up to 16 KiB. It is kept as long as the event is.
+
+        Raises:
+            LeaseLost, TaskNotFound: Nothing was told.
+            OutcomeUnknown: The reply was lost; telling it again may tell it twice.
+        """
+        check_claim(task_id, fence)
+        if what not in get_args(Told):
+            raise InvalidArgument(f"what is {what!r}; use token, tool or log.", field="what")
+        # Verbatim JSON may be laid out in lines, which a fact is not.
+        encoded = codec.encode_json("value", value, TOLD_BYTES_MAX).replace(b"\n", b" ")
+        reply = await self._functions.call(
+            "task_tell", self.board, "", task_id, fence, what, encoded
+        )
+        return Answer(task_id, checked(reply, "ok", "cancel", task=task_id, board=self.board))
 
     async def split(
         self,

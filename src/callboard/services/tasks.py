@@ -201,7 +201,8 @@ class Tasks:
         found = (await self.get_many([task_id]))[0]
         if found is None:
             raise TaskNotFound(
-                f"No task {task_id!r} on board {self.board!r}. List them: callboard tasks list.",
+                f"No task {task_id!r} on board {self.board!r}. List them: callboard tasks list "
+                f"--board {self.board}",
                 task=task_id,
                 board=self.board,
             )

@@ -1,12 +1,12 @@
 -- Take up reservations that a bell named: granted where they still stand for this agent.
 --
 -- Cheaper than a claim, which looks for work: this looks at the named tasks alone. What went
--- elsewhere is left out. A call whose reply was lost is made again with `repeated` 1: what
+-- elsewhere is left out, and so is what the board's limits have no room for. A call whose reply was lost is made again with `repeated` 1: what
 -- this instance holds already is answered then too. `wants` more are waited for.
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, lease_ms:int, wants:int, wait_ms:int, repeated:int, count:int, ids:rows
--- RETURNS ok tasks | empty | paused | no_namespace | newer_format
+-- RETURNS ok tasks | empty | paused closed | no_namespace | newer_format
 -- EVENTS  task:claimed
 -- FLAGS   allow-oom
 -- include claim
@@ -14,12 +14,14 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-if b.paused then return { 'paused' } end
+if b.paused then return { 'paused', b.closed and 'closed' or '' } end
 local reserved, again, holder = nothing_taken(), nothing_taken(), agent_id .. '/' .. instance
+local room = room_of(b)
 for i = 1, count do
   local id = ARGV[ids_at + i - 1]
   local r = load_record(b, id)
-  if r and r[STATUS] == 'a' and r[HOLDER] == agent_id and not kind_paused(b, r[LANE]) then
+  if r and r[STATUS] == 'a' and r[HOLDER] == agent_id and not kind_paused(b, r[LANE])
+    and #reserved.ids < room then
     take(reserved, id, r[SCORE], false)
   elseif repeated == 1 and r and HELD[r[STATUS]] and r[HOLDER] == holder then
     take(again, id, '', false)

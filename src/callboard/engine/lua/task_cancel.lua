@@ -9,7 +9,7 @@
 -- EVENTS  task:cancelled, task:cancel_requested, task:ready
 -- REPEAT  by state
 -- FLAGS   allow-oom
--- include hold
+-- include cancel
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end
@@ -24,29 +24,7 @@ t.by = by
 local answers = {}
 for i = 1, count do
   local id, fence = ARGV[tasks_at + (i - 1) * 2], ARGV[tasks_at + (i - 1) * 2 + 1]
-  local r = load_record(b, id)
-  if not r then
-    answers[i] = 'task_not_found'
-  elseif r[STATUS] == 'x' and (fence == '' or r[FENCE] == fence) then
-    answers[i] = 'cancelled'
-  elseif fence ~= '' and stale(r, fence) then
-    answers[i] = 'lease_lost'
-  elseif FINISHED[r[STATUS]] then
-    answers[i] = 'finished'
-  elseif HELD[r[STATUS]] and fence == '' then
-    if not has(r, 'C') then
-      flag(r, 'C')
-      remember(b, id, r, 'reason', reason)
-      save(b, id)
-      fact(t, 'task:cancel_requested', b.name, id, WORDS[r[STATUS]], r[HOLDER], r[FENCE])
-      if string.find(r[HOLDER], '/', 1, true) then t.bells[agent_bell(t.prefix, r[HOLDER])] = 'cancel' end
-    end
-    answers[i] = 'requested'
-  else
-    leave(b, id, r)
-    cancel_task(b, id, r, reason)
-    answers[i] = 'cancelled'
-  end
+  answers[i] = cancel_or_ask(b, id, fence, reason)
 end
 cascade(t)
 finish(t)

@@ -6,7 +6,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, request:str, limit:int, started:int, wait_ms:int, lease_ms:int
--- RETURNS ok tasks | empty | replayed lost tasks | request_conflict request | agent_full | agent_not_found | instance_unknown | agent_draining status | paused | no_namespace | newer_format
+-- RETURNS ok tasks | empty | replayed lost tasks | request_conflict request | agent_full | agent_not_found | instance_unknown | agent_draining status | paused closed | no_namespace | newer_format
 -- EVENTS  task:claimed, task:lease_lost, task:retry_scheduled, task:ready, task:assigned, task:failed, task:cancelled, workstealing:request
 -- REPEAT  by request id
 -- FLAGS   allow-oom

@@ -17,7 +17,7 @@ if not r then return { 'task_not_found' } end
 local remembered = operation_key(t.prefix, operation)
 if operation ~= '' and call('EXISTS', remembered) == 1 then return { 'replayed' } end
 if call('LLEN', b.keys.notes .. id) >= NOTES_MOST then return { 'too_many_notes', NOTES_MOST } end
-touch('XLEN', events_key(t.prefix))
+touch_events(b)
 
 -- writes
 t.by = by

@@ -15,7 +15,7 @@ local b = board(t, board_name)
 local r = load_record(b, id)
 local no = stale(r, fence)
 if no then return { no } end
-touch('XLEN', events_key(t.prefix))
+touch_events(b)
 touch('HLEN', b.keys.extra .. id)
 
 -- writes

@@ -5,7 +5,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, id:str, fence:str, policy:str, count:int, tasks:rows
--- RETURNS ok outcomes | replayed | cancel_requested | lease_lost | task_not_found | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | no_namespace | newer_format
+-- RETURNS ok outcomes | replayed | cancel_requested | lease_lost | task_not_found | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | board_closed | no_namespace | newer_format
 -- EVENTS  task:created, task:split, task:assigned, task:failed
 -- REPEAT  by fence
 -- include hold, submit

@@ -14,7 +14,7 @@
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
-touch('XLEN', events_key(t.prefix))
+touch_events(b)
 
 -- writes
 t.by = instance

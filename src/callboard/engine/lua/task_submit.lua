@@ -5,7 +5,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, count:int, by:str, tasks:rows
--- RETURNS ok outcomes | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | no_namespace | newer_format
+-- RETURNS ok outcomes | id_conflict id | unique_conflict id key holder | board_full limit waiting | too_many_lanes limit | dependency_cycle path | graph_too_large limit | board_closed | no_namespace | newer_format
 -- EVENTS  board:created, task:created, task:assigned, task:failed, task:cancelled
 -- REPEAT  by id: what is there already is left alone
 -- include submit

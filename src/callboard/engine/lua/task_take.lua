@@ -2,7 +2,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, id:str, lease_ms:int
--- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | agent_not_found | instance_unknown | agent_draining status | paused | no_namespace | newer_format
+-- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | at_limit limit | agent_not_found | instance_unknown | agent_draining status | paused closed | no_namespace | newer_format
 -- EVENTS  task:claimed
 -- FLAGS   allow-oom
 -- include claim
@@ -34,6 +34,8 @@ if not serves(agent, r[LANE]) then
   return { 'does_not_fit', concat(missing_for(agent.profile, r[LANE]), ', ') }
 end
 if agent.held >= agent.limit then return { 'agent_full' } end
+local room, limit = room_of(b)
+if room <= (status == 'a' and 0 or b.reserved) then return { 'at_limit', limit } end
 local score = r[SCORE] ~= '' and r[SCORE] or call('ZSCORE', b.keys.lane .. r[LANE], id)
 touch_board(b)
 local taken = nothing_taken()

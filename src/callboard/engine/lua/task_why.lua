@@ -3,7 +3,7 @@
 --
 -- After the record: deadline or due time, unmet dependencies (at most 100, each with its
 -- status word), extra fields, paused flags, agents by verdict (at most 500 looked at): each
--- `verdict|agent|missing`.
+-- `verdict|agent|missing`; waiters, closed flag, the limit that holds it back and its value.
 --
 -- KEYS    format
 -- ARGV    board_name:str, id:str
@@ -56,6 +56,9 @@ if status == 'p' then
     agents[i] = verdict .. '|' .. known[i] .. '|' .. missing
   end
 end
+local room, limit = room_of(b)
+if status ~= 'p' or room > b.reserved then limit = '' end
 local extra = has(r, 'E') and call('HGETALL', b.keys.extra .. id) or {}
 return { 'ok', t.ms, concat(r, '|', 1, 16), due, unmet, needs, extra, b.paused and 1 or 0,
-  kind_paused(b, r[LANE]) and 1 or 0, ahead, agents, #waiters_of(b) }
+  kind_paused(b, r[LANE]) and 1 or 0, ahead, agents, #waiters_of(b), b.closed and 1 or 0,
+  limit, limit ~= '' and b[limit] or 0 }

@@ -94,6 +94,7 @@ class _Job:
         self.worker = worker
         self.claimed = claimed
         self.waits_for: str | None = None
+        self.waits_on: BoardTasks | None = None  # where that task is, if on another board
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None]
 
@@ -107,11 +108,18 @@ class _Context(TaskContext):
 
     job: _Job
 
-    async def wait(self, task: TaskHandle | str, timeout: float | None = None) -> Any:
+    async def wait(
+        self,
+        task: TaskHandle | str,
+        timeout: float | None = None,
+        *,
+        tasks: BoardTasks | None = None,
+    ) -> Any:
         self.job.waits_for = task if isinstance(task, str) else task.id
+        self.job.waits_on = tasks
         self.job.changed.set()
         try:
-            return await super().wait(task, timeout)
+            return await super().wait(task, timeout, tasks=tasks)
         finally:
             self.job.waits_for = None
             self.job.changed.set()
@@ -213,7 +221,8 @@ class Drain:
 
     async def _has_ended(self, job: _Job, task_id: str) -> bool:
         try:
-            return (await self._tasks(job.worker).outcome(task_id)).is_finished
+            tasks = job.waits_on or self._tasks(job.worker)
+            return (await tasks.outcome(task_id)).is_finished
         except TaskNotFound:
             return True
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from callboard.app import BoardTasks
 from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
 from callboard.engine import codec
 from callboard.exceptions import ConfigError, InvalidArgument
@@ -27,6 +28,8 @@ class HandlerRun(msgspec.Struct, kw_only=True):
         progress: Each value it said, in order.
         partials: Each partial result it kept.
         notes: Each note it wrote.
+        said: Each piece of its answer that it told.
+        tools: Each tool that it said it used.
         children: What it split into.
         question: What it asked.
         to: Whom it handed the task to.
@@ -38,6 +41,8 @@ class HandlerRun(msgspec.Struct, kw_only=True):
     progress: list[Any] = []
     partials: list[Any] = []
     notes: list[str] = []
+    said: list[str] = []
+    tools: list[str] = []
     children: list[TaskSpec] = []
     question: Any = None
     to: str | None = None
@@ -140,6 +145,12 @@ class _Loose(TaskContext):
     async def note(self, content: str) -> None:
         self._run.notes.append(content)
 
+    async def say(self, text: str) -> None:
+        self._run.said.append(text)
+
+    async def used_tool(self, name: str) -> None:
+        self._run.tools.append(name)
+
     async def dependency_results(self) -> dict[str, Any]:
         return dict(self._results)
 
@@ -157,7 +168,13 @@ class _Loose(TaskContext):
         self._run.question = _plain("question", question)
         self._end("input")
 
-    async def wait(self, task: TaskHandle | str, timeout: float | None = None) -> Any:
+    async def wait(
+        self,
+        task: TaskHandle | str,
+        timeout: float | None = None,
+        *,
+        tasks: BoardTasks | None = None,
+    ) -> Any:
         task_id = task if isinstance(task, str) else task.id
         if task_id not in self._results:
             raise InvalidArgument(f"run_handler was given no result of task {task_id!r}.")

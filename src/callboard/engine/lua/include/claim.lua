@@ -5,6 +5,7 @@ local HEADS_SEEN, HEADS_MOST = 256, 4000
 local SWEEP_PAUSE_US = 20000
 local REPLY_BYTES = 4194304
 local REQUEST_KEPT_MS = 600000
+local NOWHERE_KEPT_MS = 60000 -- waiters at a board that is not there
 local RESERVED_PAGE, RESERVED_PAGES = 500, 10 -- reservations of an agent, on all boards
 local STEAL_VICTIMS, STEAL_MOST, STEAL_SEEN = 3, 100, 300
 
@@ -14,7 +15,7 @@ local function claim_refusal(t, b, agent_id)
   if not agent then return { 'agent_not_found' } end
   if agent.status == 'lost' or agent.status == 'left' then return { 'instance_unknown' } end
   if not takes_work(agent) then return { 'agent_draining', agent.status } end
-  if b.paused then return { 'paused' } end
+  if b.paused then return { 'paused', b.closed and 'closed' or '' } end
   return nil
 end
 
@@ -239,6 +240,11 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     b.lanes[lane] = true
   end
   agent.held = agent.held + #ids
+  b.held = b.held + #ids
+  if b.claims_most then
+    b.claims = b.claims + #ids
+    hput(t, keys.board, 'claims', int(b.claims))
+  end
   return first
 end
 
@@ -291,8 +297,13 @@ end
 -- Only a free slot makes an instance wait: a full one would keep work from idle ones.
 local function wait_for_bell(b, agent, instance, wants, wait_ms)
   local member = agent.id .. '/' .. instance
-  if wants > 0 and wait_ms > 0 then
-    zput(b.t, b.keys.waiters, member, b.t.ms + wait_ms + math.min(wants, WANTS - 1) / WANTS)
+  local until_ms = b.t.ms + wait_ms + math.min(wants, WANTS - 1) / WANTS
+  if wants > 0 and wait_ms > 0 and b.is_new then
+    -- No sweep comes to a board that is not there, or not any more.
+    call('ZADD', b.keys.waiters, until_ms, member)
+    call('PEXPIRE', b.keys.waiters, wait_ms + NOWHERE_KEPT_MS)
+  elseif wants > 0 and wait_ms > 0 then
+    zput(b.t, b.keys.waiters, member, until_ms)
   elseif #waiters_of(b) > 0 then
     zput(b.t, b.keys.waiters, member, false)
   end
@@ -306,10 +317,13 @@ local function claim(b, agent, instance, request, want, started, wait_ms, lease_
   beat(t, agent.id, instance)
   local room = agent.limit - agent.held
   local most = want < room and want or room
+  if b.is_limited then most = math.min(most, (room_of(b))) end
   local taken = nothing_taken()
   if most > 0 then
     take_reserved(b, agent, most, taken)
-    if #taken.ids < most then take_lanes(b, agent, most, taken) end
+    local open_most = most -- what is reserved for others keeps its room
+    if b.is_limited then open_most = math.min(most, #taken.ids + room_of(b) - b.reserved) end
+    if #taken.ids < open_most then take_lanes(b, agent, open_most, taken) end
     if #taken.ids == 0 then steal(b, agent, most, taken) end
   end
   local reply = { 'ok', '' }

@@ -95,6 +95,7 @@ local function complete(b, rows, at, count)
     local leased = {}
     for i = 2, #done, 2 do leased[i / 2] = done[i] end
     send('ZREM', keys.leases, leased)
+    b.held, b.has_left = b.held - #leased, true
     send('ZADD', keys.done, done)
     if #results > 0 then send('HSET', keys.results, results) end
     for agent, hold in pairs(holds) do

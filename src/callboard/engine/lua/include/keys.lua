@@ -11,7 +11,8 @@ local BOARD_KEYS = {
   unique = ':unique', unresolved = ':unresolved', deadlines = ':deadlines',
   dependents = ':dependents:', needs = ':needs:', attempts = ':attempts:', notes = ':notes:',
   extra = ':extra:', payload = ':payload:', outcomes = ':outcomes',
-  outcome_times = ':outcome_times', waiters = ':waiters',
+  outcome_times = ':outcome_times', waiters = ':waiters', parked = ':parked',
+  journal = ':journal',
 }
 
 -- Pure functions of prefix and board, so keeping them between calls is safe; bounded.
@@ -37,6 +38,7 @@ local function boards_key(prefix) return prefix .. 'boards' end
 local function boards_due_key(prefix) return prefix .. 'boards:due' end
 local function events_key(prefix) return prefix .. 'events' end
 local function events_bell(prefix) return prefix .. 'bell:events' end
+local function board_bell(prefix, board) return prefix .. 'bell:board:' .. board end
 local function agent_bell(prefix, instance) return prefix .. 'bell:agent:' .. instance end
 local function agent_key(prefix, agent) return prefix .. 'agent:' .. agent end
 local function agents_active_key(prefix) return prefix .. 'agents:active' end
@@ -49,6 +51,13 @@ local function parked_key(prefix, agent) return prefix .. 'parked:' .. agent end
 local function reserved_key(prefix, agent) return prefix .. 'reserved:' .. agent end
 local function request_key(prefix, request) return prefix .. 'requests:' .. request end
 local function operation_key(prefix, operation) return prefix .. 'operations:' .. operation end
+local function run_keys(prefix, run)
+  return { all = prefix .. 'runs', due = prefix .. 'runs:due', run = prefix .. 'run:' .. run,
+    told = prefix .. 'told:' .. run }
+end
+local function team_keys(prefix, team)
+  return { all = prefix .. 'teams', versions = prefix .. 'team:' .. team }
+end
 local function cascades_key(prefix) return prefix .. 'cascades' end
 local function completed_channel(prefix) return prefix .. 'events:tasks:completed' end
 local function retry_channel(prefix, kind) return prefix .. 'events:errors:' .. kind end

@@ -9,9 +9,11 @@ local call, match, gmatch, format, concat, floor, unpack_values
 -- The fixed order of entries within one call, and so the list of all kinds of event.
 local EVENT_KINDS = {
   'agent:registered', 'agent:conflict', 'agent:status', 'agent:instance_lost', 'agent:lost',
-  'agent:deregistered', 'board:created', 'board:changed', 'board:removed', 'task:created',
+  'agent:deregistered', 'team:saved', 'team:removed', 'board:created', 'board:changed',
+  'board:removed', 'run:created', 'run:phase', 'run:paused', 'run:unpaused', 'run:reopened',
+  'run:told', 'run:removed', 'task:created',
   'task:completed',
-  'task:started', 'task:progress', 'task:noted', 'task:input_required', 'task:answered',
+  'task:started', 'task:progress', 'task:output', 'task:noted', 'task:input_required', 'task:answered',
   'task:split', 'task:released', 'task:lease_lost', 'task:retry_scheduled', 'task:failed',
   'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:ready',
   'task:moved', 'task:edited', 'workstealing:request', 'task:assigned', 'task:claimed',
@@ -27,6 +29,7 @@ end
 
 local MAJOR, MINOR = 1, 0
 local BATCH_VALUES = 4000 -- `unpack` is limited to about 8,000 values
+local JOURNAL_MOST = 200000 -- a run of 5,000 tasks makes some 30,000 entries
 
 -- A whole number as text; `..` would cut one of 16 digits, and %.0f costs thrice as much.
 local function int(x) return format('%d', x) end
@@ -152,7 +155,7 @@ local function write_hashes(t)
 end
 
 -- Appends the entries in the fixed order of kinds, numbered without a gap, each trimmed by
--- count.
+-- count. A board with a journal has its own there too, under the same numbers.
 local function write_facts(t)
   local entries = {}
   for _, lines in pairs(t.facts) do
@@ -168,8 +171,14 @@ local function write_facts(t)
   for i = 1, #entries do
     local lines = entries[i]
     t.seq = t.seq + 1
-    call('XADD', stream, 'MAXLEN', '~', t.retain, int(t.seq) .. '-0', 'type', lines.kind,
-      'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', concat(lines, '\n'))
+    local id, facts, b = int(t.seq) .. '-0', concat(lines, '\n'), t.boards[lines.board]
+    call('XADD', stream, 'MAXLEN', '~', t.retain, id, 'type', lines.kind,
+      'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', facts)
+    if b and b.has_journal then
+      call('XADD', b.keys.journal, 'MAXLEN', '~', JOURNAL_MOST, id, 'type', lines.kind,
+        'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', facts)
+      t.bells[board_bell(t.prefix, b.name)] = int(t.seq)
+    end
     t.news = true
   end
   t.facts = {}

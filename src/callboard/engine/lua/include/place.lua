@@ -36,7 +36,7 @@ end
 local function touch_usual(b)
   local sets = b.keys.touched or touched_sets(b.t, b.keys)
   call('ZINTERCARD', #sets, unpack_values(sets))
-  touch('XLEN', events_key(b.t.prefix))
+  touch_events(b)
 end
 
 -- The same for all keys that any change may reach.
@@ -57,6 +57,7 @@ local function touch_holders(b, ids)
     if r and HELD[r[STATUS]] then
       local key = (has(r, 'W') and parked_key or held_key)(b.t.prefix, agent_of(r))
       if not seen[key] then touch('ZCARD', key) end
+      if has(r, 'W') then touch('ZCARD', b.keys.parked) end
       seen[key] = true
     end
   end
@@ -67,6 +68,7 @@ end
 local function wake_board(b)
   if not (b.is_idle or b.is_new) then return end
   b.is_idle = false
+  if b.is_new then call('PERSIST', b.keys.waiters) end
   zput(b.t, boards_due_key(b.t.prefix), b.name, b.t.ms)
   hput(b.t, b.keys.board, 'idle', false)
 end
@@ -83,8 +85,10 @@ local function leave(b, id, r)
     local member = b.name .. ':' .. id
     if has(r, 'W') then
       zput(t, parked_key(t.prefix, agent), member, false)
+      zput(t, keys.parked, id, false)
       unflag(r, 'W')
     else
+      b.held, b.has_left = b.held - 1, true
       zput(t, held_key(t.prefix, agent), member, false)
       local known = t.agents and t.agents[agent]
       if known then known.held = known.held - 1 end
@@ -93,6 +97,7 @@ local function leave(b, id, r)
     local due = has(r, 'X') and recall(b, id, 'deadline')
     if due then zput(t, keys.deadlines, id, due) end
   elseif status == 'a' then
+    b.reserved, b.has_left = b.reserved - 1, true
     zput(t, keys.reserved, id, false)
     zput(t, reserved_key(t.prefix, r[HOLDER]), b.name .. ':' .. id, false)
     local known = t.agents and t.agents[r[HOLDER]]
@@ -121,6 +126,7 @@ local function reserve(b, id, r, agent, until_ms, mark)
   local t = b.t
   if mark then flag(r, mark) end
   r[STATUS], r[HOLDER], r[SINCE] = 'a', agent, tostring(t.ms)
+  b.reserved = b.reserved + 1
   zput(t, b.keys.reserved, id, until_ms)
   zput(t, reserved_key(t.prefix, agent), b.name .. ':' .. id, r[SCORE])
   local known = t.agents and t.agents[agent]
@@ -148,6 +154,7 @@ end
 local function best_waiter(b, lane)
   local waiters = waiters_of(b)
   if #waiters == 0 or b.paused or kind_paused(b, lane) then return nil end
+  if b.is_limited and room_of(b) <= b.reserved then return nil end
   local best, best_load
   for i = 1, #waiters do
     local waiter = waiters[i]
@@ -183,10 +190,12 @@ local function offer(b, id, r)
   end
 end
 
--- Reserves for one named agent where it is there and fits, ringing its bells.
+-- Reserves for one named agent where it is there and fits, ringing its bells; not where the
+-- board's limits would keep the agent from taking it up.
 local function offer_to(b, id, r, agent_id, for_ms)
   local agent = load_agent(b.t, agent_id)
-  if not agent or agent.status ~= 'active' or not serves(agent, r[LANE]) then
+  if not agent or agent.status ~= 'active' or not serves(agent, r[LANE])
+    or b.is_limited and room_of(b) <= b.reserved then
     return offer(b, id, r)
   end
   reserve(b, id, r, agent_id, b.t.ms + for_ms, 'P')
@@ -241,7 +250,27 @@ local function settle(t)
   write_hashes(t)
 end
 
+-- Room has come on a board with limits: rings as many waiting instances as there is room, and
+-- work in the lanes that fit them, to look again. What was reserved for one it finds too.
+local function ring_for_room(b)
+  local spare = room_of(b) - b.reserved
+  if spare <= 0 or #waiters_of(b) == 0 then return end
+  local heads = call('ZRANGE', b.keys.heads, 0, WAITERS_SEEN - 1)
+  for i = 1, #heads do
+    local waiting = call('ZCARD', b.keys.lane .. heads[i])
+    local waiter = best_waiter(b, heads[i])
+    while waiter and spare > 0 and waiting > 0 do -- bounded by what the waiters seen want
+      b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
+      waiter.wants, spare, waiting = waiter.wants - 1, spare - 1, waiting - 1
+      waiter = best_waiter(b, heads[i])
+    end
+  end
+end
+
 local function finish(t)
   settle(t)
+  for _, b in pairs(t.boards) do
+    if b.is_limited and b.has_left then ring_for_room(b) end
+  end
   close(t)
 end

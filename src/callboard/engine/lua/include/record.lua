@@ -47,16 +47,41 @@ local function board(t, name)
   if b then return b end
   local keys = board_keys(t.prefix, name)
   local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes',
-    'idle')
+    'idle', 'closed', 'journal', 'concurrency', 'claims_most')
   b = {
     t = t, name = name, keys = keys, records = {}, lanes = {},
-    step = tonumber(h[1]) or 60000000, is_new = not h[1], paused = h[2] == '1' or t.paused,
+    step = tonumber(h[1]) or 60000000, is_new = not h[1],
+    paused = h[2] == '1' or t.paused or h[8] == '1', closed = h[8] == '1', has_journal = h[9] == '1',
     paused_kinds = h[3] or '', limit = tonumber(h[4]) or 1000000,
     poison = tonumber(h[5]) or 3, crashes = tonumber(h[6]) or 5,
-    is_idle = h[7] == '1',
+    is_idle = h[7] == '1', held = 0, reserved = 0,
   }
   t.boards[name] = b
+  if h[10] or h[11] then -- counted here, before any change, and kept up by each
+    b.is_limited, b.concurrency, b.claims_most = true, tonumber(h[10]), tonumber(h[11])
+    b.held = call('ZCARD', keys.leases) - call('ZCARD', keys.parked)
+    b.reserved = call('ZCARD', keys.reserved)
+    b.claims = b.claims_most and tonumber(call('HGET', keys.board, 'claims') or '0')
+  end
   return b
+end
+
+-- How many tasks more may be claimed, and which of the board's limits says so. Parked tasks
+-- leave their room to others; one that goes on takes it again, wherever that leads.
+local function room_of(b)
+  local room, limit = math.huge, ''
+  if b.concurrency then room, limit = b.concurrency - b.held, 'concurrency' end
+  if b.claims_most and b.claims_most - b.claims < room then
+    room, limit = b.claims_most - b.claims, 'claims_most'
+  end
+  return room, limit
+end
+
+-- Fails with WRONGTYPE, before anything was written, where the board's events go is somebody
+-- else's.
+local function touch_events(b)
+  touch('XLEN', events_key(b.t.prefix))
+  if b.has_journal then touch('XLEN', b.keys.journal) end
 end
 
 -- The records of these ids, read once a call; false where there is none.

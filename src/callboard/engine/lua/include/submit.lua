@@ -164,7 +164,7 @@ local function submit_check(b, rows, at, count, parent)
       parent.deps[i] = tasks[i].id
     end
   end
-  refusal = unique_refusal(b, fresh) or room_refusal(b, fresh) or cycle_refusal(b, linked, by_id)
+  refusal = b.closed and #fresh > 0 and { 'board_closed' } or unique_refusal(b, fresh) or room_refusal(b, fresh) or cycle_refusal(b, linked, by_id)
   return tasks, fresh, refusal
 end
 
