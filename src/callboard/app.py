@@ -18,12 +18,15 @@ from callboard.engine.probe import EngineFacts, probe
 from callboard.exceptions import OutcomeUnknown
 from callboard.janitor import Janitor
 from callboard.observer import Observers
+from callboard.runs import Runs
 from callboard.services.agents import Agents
 from callboard.services.boards import Boards
 from callboard.services.claims import Holding
 from callboard.services.dead_letters import DeadLetters
 from callboard.services.events import Events
+from callboard.services.runs import RunRecords
 from callboard.services.tasks import Tasks
+from callboard.services.teams import Teams
 from callboard.waiting import EndWatch
 
 PROBES_MAX = 3
@@ -54,6 +57,8 @@ class Callboard:
         boards: All boards.
         agents: The registry.
         events: The event stream.
+        teams: Teams of agents, by name and version.
+        runs: What they were asked to do.
         observers: Called on what this process does.
         choice: Which engine, and why that one.
     """
@@ -61,6 +66,8 @@ class Callboard:
     boards: Boards
     agents: Agents
     events: Events
+    teams: Teams
+    runs: Runs
     tasks: BoardTasks
     dead_letters: DeadLetters
     facts: EngineFacts
@@ -119,6 +126,14 @@ class Callboard:
         self._ends = EndWatch(self.events, self._has_ended)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
+        self.teams = Teams(self.namespace)
+        self.runs = Runs(
+            RunRecords(self.namespace),
+            self.teams,
+            self.boards,
+            self.events,
+            lambda board: self.board(board).tasks,
+        )
         return self
 
     def board(self, name: str) -> BoardView:
@@ -130,7 +145,7 @@ class Callboard:
 
     def janitor(self, *, interval: float = 1.0) -> Janitor:
         """A janitor of this namespace, not yet started."""
-        return Janitor(self.namespace, self.agents, interval=interval)
+        return Janitor(self.namespace, self.agents, self.runs, interval=interval)
 
     @property
     def is_connected(self) -> bool:

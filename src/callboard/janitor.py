@@ -14,6 +14,7 @@ from typing import Final
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import CallboardError, EngineError
+from callboard.runs import Runs
 from callboard.services.agents import Agents
 
 INTERVAL_SECONDS: Final = 1.0
@@ -31,11 +32,17 @@ class Janitor:
     """Sweeps leases, reservations, due tasks, deadlines, cascades, agents and retention."""
 
     def __init__(
-        self, namespace: Namespace, agents: Agents, *, interval: float = INTERVAL_SECONDS
+        self,
+        namespace: Namespace,
+        agents: Agents,
+        runs: Runs,
+        *,
+        interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._namespace = namespace
         self._functions = namespace.functions
         self._agents = agents
+        self._runs = runs
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._tidied_at = -TIDY_SECONDS
@@ -66,6 +73,7 @@ class Janitor:
         for board in boards:
             await self._sweep_board(board)
         await self._continue_cascades()
+        await self._runs.sweep()
         await self._tidy()
         return True
 

@@ -21,13 +21,13 @@ from contextlib import suppress
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
-from callboard import app
+from callboard import app, runs
 from callboard.config import EngineChoice
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.engine.probe import EngineFacts
 from callboard.exceptions import EngineError
 from callboard.observer import Observers
-from callboard.services import agents, boards, dead_letters, events, tasks
+from callboard.services import agents, boards, dead_letters, events, tasks, teams
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -290,6 +290,7 @@ class Tasks(Facade[app.BoardTasks]):
     handoff = _blocking(app.BoardTasks.handoff)
     progress = _blocking(app.BoardTasks.progress)
     partial = _blocking(app.BoardTasks.partial)
+    tell = _blocking(app.BoardTasks.tell)
     split = _blocking(app.BoardTasks.split)
     ask = _blocking(app.BoardTasks.ask)
     confirm_cancel = _blocking(app.BoardTasks.confirm_cancel)
@@ -319,11 +320,42 @@ class Boards(Facade[boards.Boards]):
     list = _blocking(boards.Boards.list)
     get = _blocking(boards.Boards.get)
     configure = _blocking(boards.Boards.configure)
+    remove = _blocking(boards.Boards.remove)
     pause = _blocking(boards.Boards.pause)
     resume = _blocking(boards.Boards.resume)
     pause_all = _blocking(boards.Boards.pause_all)
     resume_all = _blocking(boards.Boards.resume_all)
     configure_namespace = _blocking(boards.Boards.configure_namespace)
+
+
+class Teams(Facade[teams.Teams]):
+    """Keeps the 50 newest versions of each team; who starts a run names one of them."""
+
+    add = _blocking(teams.Teams.add)
+    get = _blocking(teams.Teams.get)
+    list = _blocking(teams.Teams.list)
+    versions = _blocking(teams.Teams.versions)
+    remove = _blocking(teams.Teams.remove)
+
+
+class Runs(Facade[runs.Runs]):
+    """The runs of a namespace's teams."""
+
+    start = _blocking(runs.Runs.start)
+    get = _blocking(runs.Runs.get)
+    list = _blocking(runs.Runs.list)
+    report = _blocking(runs.Runs.report)
+    cancel = _blocking(runs.Runs.cancel)
+    wind_up = _blocking(runs.Runs.wind_up)
+    pause = _blocking(runs.Runs.pause)
+    resume = _blocking(runs.Runs.resume)
+    retry = _blocking(runs.Runs.retry)
+    ensure_lead = _blocking(runs.Runs.ensure_lead)
+    delete = _blocking(runs.Runs.delete)
+    sweep = _blocking(runs.Runs.sweep)
+    events = _iterating(runs.Runs.events)
+    wait = _blocking(runs.Runs.wait)
+    result = _blocking(runs.Runs.result)
 
 
 class Agents(Facade[agents.Agents]):
@@ -373,6 +405,8 @@ class Callboard:
         boards: All boards.
         agents: The registry.
         events: The event stream.
+        teams: Teams of agents, by name and version.
+        runs: What they were asked to do.
         facts: What the engine is, and how far its promises go.
     """
 
@@ -381,6 +415,8 @@ class Callboard:
     boards: Boards
     agents: Agents
     events: Events
+    teams: Teams
+    runs: Runs
     facts: EngineFacts
 
     def __init__(self, inner: app.Callboard) -> None:
@@ -401,6 +437,8 @@ class Callboard:
         self.boards = Boards(portal, self._inner.boards)
         self.agents = Agents(portal, self._inner.agents)
         self.events = Events(portal, self._inner.events)
+        self.teams = Teams(portal, self._inner.teams)
+        self.runs = Runs(portal, self._inner.runs)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
         return self
