@@ -137,6 +137,12 @@ async def configure(
     crashes: Annotated[
         int | None, typer.Option("--crashes", metavar="N", help="Crashes in all that bury a task.")
     ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", metavar="N", help="Tasks held at once.")
+    ] = None,
+    claims_most: Annotated[
+        int | None, typer.Option("--claims-most", metavar="N", help="Claims given out in all.")
+    ] = None,
 ) -> None:
     """Set what is given, and leave the rest; a missing board is made."""
     from callboard.cli import render_boards
@@ -150,6 +156,8 @@ async def configure(
         dead_for=parse.seconds("dead-for", dead_for),
         poison=poison,
         crashes=crashes,
+        concurrency=concurrency,
+        claims_most=claims_most,
     )
     if settings == BoardSettings():
         raise InvalidArgument("Nothing to set. Give a setting, as --limit 50000.")

@@ -42,7 +42,10 @@ def write(code: str, message: str, details: dict[str, Any], *, as_json: bool) ->
         shape = {"error": {"code": code, "message": message, "details": details}}
         line = json.dumps(shape, default=str, ensure_ascii=False)
     else:
-        line = "Error: " + " ".join(printable(message).split())
+        # What is to be pasted keeps its lines.
+        block = printable(str(details.get("block") or ""))
+        text = printable(message).replace(block, " ") if block else printable(message)
+        line = "Error: " + " ".join(text.split()) + (f"\n\n{block}" if block else "")
     print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 

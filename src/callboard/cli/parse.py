@@ -16,6 +16,7 @@ from callboard.exceptions import InvalidArgument
 
 _UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|)")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def json_value(what: str, text: str | None) -> Any:
@@ -92,6 +93,17 @@ def labels(given: Iterable[str] | None) -> dict[str, str]:
         if not equals:
             raise InvalidArgument(f"Label {pair!r} has no value; write key=value.", field="labels")
         found[key] = value
+    return found
+
+
+def variables(given: Iterable[str] | None) -> dict[str, str]:
+    """Values of ``--var`` as ``NAME=value``; the value is whatever follows, commas too."""
+    found: dict[str, str] = {}
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not _VARIABLE.fullmatch(name):
+            raise InvalidArgument(f"--var {pair!r} is not of the form NAME=value.", field="var")
+        found[name] = value
     return found
 
 

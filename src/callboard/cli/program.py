@@ -22,6 +22,10 @@ from callboard.cli import (
     engine,
     events,
     failures,
+    init,
+    run,
+    runs,
+    teams,
     version,
     worker,
 )
@@ -71,6 +75,10 @@ sign(
 app.callback(invoke_without_command=True)(_root)
 
 demo.add_to(app, WORK)
+init.add_to(app, WORK)
+run.add_to(app, WORK)
+app.add_typer(runs.app, rich_help_panel=WORK)
+app.add_typer(teams.app, rich_help_panel=WORK)
 app.add_typer(tasks_app, rich_help_panel=WORK)
 app.add_typer(boards.app, rich_help_panel=WORK)
 app.add_typer(dead_letters.app, rich_help_panel=WORK)

@@ -355,6 +355,11 @@ async def graph(
     ] = 60,
 ) -> None:
     """Show what waits for what: a tree, the critical path, what unblocks most."""
+    await show_graph(cb, out, board, dot=dot, limit=limit)
+
+
+async def show_graph(cb: "Callboard", out: Output, board: str, *, dot: bool, limit: int) -> None:
+    """Show the graph of a board, in the form that is wanted."""
     from callboard.cli import render_graph
 
     found = await cb.board(board).tasks.graph()

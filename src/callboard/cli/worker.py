@@ -56,9 +56,10 @@ def run(
     It then claims nothing more, lets what runs finish, and gives back the rest; a second
     signal cancels what runs. What is given here goes before what the module says.
     """
+    from callboard.cli.logs import log_to_stderr
     from callboard.sdk.worker import load_worker
 
-    _log(quiet=quiet, verbose=verbose, as_json=out.as_json)
+    log_to_stderr(quiet=quiet, verbose=verbose, as_json=out.as_json)
     worker = load_worker(target)
     _override(worker, agent, board, concurrency)
     if lease is not None:
@@ -108,17 +109,3 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
     else:
         uvloop.run(work)
-
-
-def _log(*, quiet: bool, verbose: bool, as_json: bool) -> None:
-    import logging
-
-    from callboard.cli.logs import JsonFormatter
-
-    handler = logging.StreamHandler()
-    if as_json:
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s"))
-    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler])
