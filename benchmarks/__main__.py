@@ -18,6 +18,7 @@ from benchmarks.workloads import QUICK, WORKLOADS, Bench, Sizes
 
 OURS = "callboard"
 CLAIMS = "W6"
+TEAMS = "W7"
 
 
 def main() -> int:
@@ -34,6 +35,8 @@ def main() -> int:
     failed = _measure(bench, contenders, options)
     if CLAIMS in options.only and any(contender.name == OURS for contender in contenders):
         failed |= _claim_costs(bench, options)
+    if TEAMS in options.only and any(contender.name == OURS for contender in contenders):
+        failed |= _team_runs(bench, options)
     _progress("")
     print(report.render(results, [contender.name for contender in contenders], options.only))
     if options.json is not None:
@@ -51,7 +54,7 @@ def _arguments() -> argparse.Namespace:
         "--peers", type=_names(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}; or none"
     )
     parser.add_argument("--without-callboard", action="store_true", help="measure the peers alone")
-    workloads = [*WORKLOADS, CLAIMS]
+    workloads = [*WORKLOADS, CLAIMS, TEAMS]
     parser.add_argument(
         "--only", type=_names(workloads), default=workloads, help=f"of {','.join(workloads)}"
     )
@@ -129,6 +132,19 @@ def _claim_costs(bench: Bench, options: argparse.Namespace) -> bool:
     except Exception as error:
         bench.results.note(f"{CLAIMS}: callboard FAILED.")
         _progress(f"{CLAIMS} callboard failed: {type(error).__name__}: {error}\n")
+        return True
+    return False
+
+
+def _team_runs(bench: Bench, options: argparse.Namespace) -> bool:
+    from benchmarks import team_runs
+
+    _progress("W7  callboard")
+    try:
+        team_runs.measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
+    except Exception as error:
+        bench.results.note(f"{TEAMS}: callboard FAILED.")
+        _progress(f"{TEAMS} callboard failed: {type(error).__name__}: {error}\n")
         return True
     return False
 

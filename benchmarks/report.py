@@ -20,6 +20,14 @@ CLAIM_FIGURES = {
     "wall": "wall, µs/task",
 }
 
+#: The figures of W7: a run, the same tasks without one, and rounds of planning.
+TEAM_FIGURES = ("a run, s", "the bare board, s", "the run costs more, µs/task")
+ROUND_FIGURES = {
+    "calls": "calls of functions",
+    "sent": "bytes sent",
+    "received": "bytes received",
+}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -45,7 +53,7 @@ def render(results: Results, names: Sequence[str], workloads: Iterable[str]) -> 
     """The whole report as text."""
     parts = [_facts(results)]
     parts += [_workload(results, names, key) for key in workloads if key in TABLES]
-    parts += [_claims(results), _targets(results), _notes(results)]
+    parts += [_claims(results), _teams(results), _targets(results), _notes(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -118,6 +126,30 @@ def _quiet(results: Results, key: str) -> str:
     if most > NOISY_CORES:
         text += f" Over {NOISY_CORES} the figures are unsure: compare ratios, or run again."
     return text
+
+
+def _teams(results: Results) -> str:
+    """W7, Callboard alone: a run beside the bare board, and rounds of planning."""
+    keys = {"team/run/s": 3, "team/bare/s": 3, "team/over/us": 0}
+    if "team/run/s" not in results.values:
+        return ""
+    head = ["", *TEAM_FIGURES]
+    row = [spread(results.summary(key, OURS), digits) for key, digits in keys.items()]
+    rounds: dict[int, dict[str, Summary | None]] = {}
+    for key in results.values:
+        if key.startswith("team/round/"):
+            _, _, finished, what = key.split("/")
+            rounds.setdefault(int(finished), {})[what] = results.summary(key, OURS)
+    body = [
+        [f"{finished:,}"] + [spread(found.get(what), 0) for what in ROUND_FIGURES]
+        for finished, found in rounds.items()
+    ]
+    return (
+        "## W7: A team's run of no-op tasks in 10 layers, 8 workers\n\n"
+        + table(head, [["callboard", *row]])
+        + "\n\nFrom one round of planning to the next, with ten tasks in between:\n\n"
+        + table(["tasks that had ended before", *ROUND_FIGURES.values()], body)
+    )
 
 
 def _claims(results: Results) -> str:
