@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 
 import callboard
+from callboard import runs as callboard_runs
 from callboard import testing
-from callboard.domain import agent, board, event, graph, retry, task, why
+from callboard.domain import agent, board, event, graph, plan, retry, run, story, task, team, why
 from callboard.engine.answers import Answer
 from callboard.engine.functions import LUA, Header, parse_header
 from callboard.engine.probe import EngineFacts
@@ -25,7 +26,10 @@ from callboard.janitor import Janitor
 from callboard.observer import Observers
 from callboard.sdk.context import TaskContext
 from callboard.sdk.worker import Worker
-from callboard.services import agents, boards, claims, dead_letters, events, tasks
+from callboard.services import agents, boards, claims, dead_letters, events, runs, tasks, teams
+from callboard.teams import document, requests
+from callboard.teams.agents import Invocation
+from callboard.teams.host import Host
 
 PAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "reference"
 MARK: Final = "<!-- Made by python -m tests.docs.reference_pages: change the code, not this. -->\n"
@@ -39,6 +43,10 @@ METHODS: Final[tuple[tuple[str, str, tuple[type, ...]], ...]] = (
     ("Boards", "cb.boards", (boards.Boards,)),
     ("Agents", "cb.agents", (agents.Agents,)),
     ("Events", "cb.events", (events.Events,)),
+    ("Teams", "cb.teams", (teams.Teams,)),
+    ("Runs", "cb.runs", (callboard_runs.Runs,)),
+    ("A host of a run", "host", (Host,)),
+    ("The records of runs", "cb.runs.records", (runs.RunRecords,)),
     ("The worker", "worker", (Worker,)),
     ("The handler's context", "ctx", (TaskContext,)),
     ("A claimed task", "claimed", (task.Claimed,)),
@@ -53,6 +61,8 @@ FUNCTIONS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     ("callboard.connect", callboard.connect),
     ("callboard.testing.board", testing.board),
     ("callboard.testing.run_handler", testing.run_handler),
+    ("callboard.teams.read_document", document.read_document),
+    ("callboard.teams.team_of", document.team_of),
 )
 
 VALUES: Final[tuple[type, ...]] = (
@@ -86,6 +96,24 @@ VALUES: Final[tuple[type, ...]] = (
     event.Event,
     event.Fact,
     event.Gap,
+    run.Run,
+    callboard_runs.Report,
+    callboard_runs.Failed,
+    story.RunEvent,
+    team.TeamSpec,
+    team.AgentDefinition,
+    document.TeamDocument,
+    Invocation,
+    requests.PlanRequest,
+    requests.WorkRequest,
+    requests.SynthesisRequest,
+    requests.Outcome,
+    requests.Outline,
+    requests.Member,
+    requests.PlanLimits,
+    requests.TaskNote,
+    plan.PlannedTask,
+    teams.TeamVersion,
     EngineFacts,
     testing.Drained,
     testing.HandlerRun,
