@@ -33,10 +33,10 @@ def main() -> int:
     _describe(bench, options)
     contenders = list(_contenders(options, results))
     failed = _measure(bench, contenders, options)
-    if CLAIMS in options.only and any(contender.name == OURS for contender in contenders):
-        failed |= _claim_costs(bench, options)
-    if TEAMS in options.only and any(contender.name == OURS for contender in contenders):
-        failed |= _team_runs(bench, options)
+    is_measured = any(contender.name == OURS for contender in contenders)
+    for key in (CLAIMS, TEAMS):
+        if key in options.only and is_measured:
+            failed |= _alone(bench, options, key)
     _progress("")
     print(report.render(results, [contender.name for contender in contenders], options.only))
     if options.json is not None:
@@ -122,29 +122,18 @@ def _measure(bench: Bench, contenders: list[Contender], options: argparse.Namesp
     return bool(failed)
 
 
-def _claim_costs(bench: Bench, options: argparse.Namespace) -> bool:
-    # Imported here: it needs the package itself, which the peers' part does not.
-    from benchmarks import claim_cost
+def _alone(bench: Bench, options: argparse.Namespace, key: str) -> bool:
+    """Measure a workload that is Callboard's alone; answers whether it failed."""
+    # Imported here: they need the package itself, which the peers' part does not.
+    from benchmarks import claim_cost, team_runs
 
-    _progress("W6  callboard")
+    measure = {CLAIMS: claim_cost.measure, TEAMS: team_runs.measure}[key]
+    _progress(f"{key}  callboard")
     try:
-        claim_cost.measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
+        measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
     except Exception as error:
-        bench.results.note(f"{CLAIMS}: callboard FAILED.")
-        _progress(f"{CLAIMS} callboard failed: {type(error).__name__}: {error}\n")
-        return True
-    return False
-
-
-def _team_runs(bench: Bench, options: argparse.Namespace) -> bool:
-    from benchmarks import team_runs
-
-    _progress("W7  callboard")
-    try:
-        team_runs.measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
-    except Exception as error:
-        bench.results.note(f"{TEAMS}: callboard FAILED.")
-        _progress(f"{TEAMS} callboard failed: {type(error).__name__}: {error}\n")
+        bench.results.note(f"{key}: callboard FAILED.")
+        _progress(f"{key} callboard failed: {type(error).__name__}: {error}\n")
         return True
     return False
 

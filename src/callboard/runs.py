@@ -68,6 +68,8 @@ SETTLE_SECONDS: Final = 10.0
 """How long a retry waits for the handlers of the last generation, which were cancelled."""
 
 SETTLE_LOOK_SECONDS: Final = 0.2
+REASON_MAX: Final = 4_000
+UNLED: Final = "its time was over, and nobody led it to its end"
 SWEPT_MAX: Final = 10
 """Runs deleted in one sweep: each may have thousands of tasks."""
 
@@ -394,10 +396,7 @@ class Runs:
                         await self.records.sweep(run.id)
                         await bell.wait(SETTLE_LOOK_SECONDS)
             except TimeoutError:
-                raise IllegalState(
-                    f"Run {run.id} has ended, and some of its tasks are not given up yet. Try "
-                    "again when their holders have stopped, or their leases are over."
-                ) from None
+                raise _is_held(run.id) from None
 
     async def _failed_ids(self, run: Run) -> Ids:
         """What failed or was cancelled, but for what asked for earlier answers and plans."""
@@ -437,10 +436,7 @@ class Runs:
         except BoardNotFound:
             pass  # An earlier call came as far as this.
         except Refused as error:
-            raise IllegalState(
-                f"Run {run} has ended, and some of its tasks are not given up yet. Try again when "
-                "their holders have stopped, or their leases are over."
-            ) from error
+            raise _is_held(run) from error
         leads = [lead_id(run, n) for n in range(1, found.generation + 1)]
         await self._tasks_of(LEAD_BOARD).purge(leads, by=by)
         await self.records.remove(run, by=by)
@@ -457,22 +453,26 @@ class Runs:
                 if found.phase.is_ended:
                     await self.delete(run, by="janitor")
                 else:
-                    await self._end_overdue(found)
+                    await self.fail(found, reason=UNLED, by="janitor")
         return len(due)
 
-    async def _end_overdue(self, run: Run) -> None:
-        reason = "its time was over, and nobody led it to its end"
+    async def fail(self, run: Run, *, reason: str, by: str = "") -> None:
+        """End a run that nobody leads as failed, and cancel what is left of it.
+
+        Raises:
+            IllegalState: It has ended, or was taken up again, since it was read.
+        """
         await self.records.move(
             run.id,
             from_=LIVE,
             to=Phase.FAILED,
             generation=run.generation,
-            fields={"reason": reason},
-            by="janitor",
+            fields={"reason": reason[:REASON_MAX]},
+            by=by,
         )
-        await self.wind_up(run.id, generation=run.generation, reason=reason, by="janitor")
+        await self.wind_up(run.id, generation=run.generation, reason=reason, by=by)
         leads = self._tasks_of(LEAD_BOARD)
-        await leads.cancel_many([lead_id(run.id, run.generation)], reason=reason, by="janitor")
+        await leads.cancel_many([lead_id(run.id, run.generation)], reason=reason, by=by)
 
     async def events(
         self, run: str, cursor: str | None = None, *, follow: bool = False
@@ -580,6 +580,13 @@ def _run_id(given: str) -> str:
             field="run id",
         )
     return given
+
+
+def _is_held(run: str) -> IllegalState:
+    return IllegalState(
+        f"Run {run} has ended, and some of its tasks are not given up yet. Try again when "
+        "their holders have stopped, or their leases are over."
+    )
 
 
 def _nothing_failed(run: str) -> IllegalState:

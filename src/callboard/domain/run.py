@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -105,6 +104,3 @@ def agent_name(member: str, run: str) -> str:
 def member_of(holder: str, run: str) -> str:
     """The member behind a holder ``agent/instance``; the agent itself where it is none of ours."""
     return holder.partition("/")[0].removesuffix(f".{run}")
-
-
-Fields = Mapping[str, Any]

@@ -347,6 +347,7 @@ class Runs(Facade[runs.Runs]):
     report = _blocking(runs.Runs.report)
     cancel = _blocking(runs.Runs.cancel)
     wind_up = _blocking(runs.Runs.wind_up)
+    fail = _blocking(runs.Runs.fail)
     pause = _blocking(runs.Runs.pause)
     resume = _blocking(runs.Runs.resume)
     retry = _blocking(runs.Runs.retry)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from callboard.app import Callboard
-from callboard.domain.run import LEAD_BOARD, Phase, Run, lead_id, lead_kind
+from callboard.domain.run import LEAD_BOARD, Run, lead_id, lead_kind
 from callboard.domain.task import LEASE_DEFAULT
 from callboard.domain.team import TeamSpec
 from callboard.exceptions import (
@@ -25,7 +25,6 @@ from callboard.exceptions import (
     IllegalState,
     RunNotFound,
 )
-from callboard.runs import LIVE
 from callboard.sdk.context import TaskContext
 from callboard.sdk.worker import Worker
 from callboard.teams.agents import Agent, close_agent, make_agent
@@ -214,20 +213,8 @@ class Host:
         """Its leading task has ended before it: say so instead of waiting for ever."""
         lead = await self._cb.board(LEAD_BOARD).tasks.get(lead_id(run.id, run.generation))
         said = (lead.error or {}).get("message") or lead.reason or "no message was kept"
-        reason = f"nobody could lead the run: {said}"
-        try:
-            await self._cb.runs.records.move(
-                run.id,
-                from_=LIVE,
-                to=Phase.FAILED,
-                generation=run.generation,
-                fields={"reason": reason[:4_000]},
-                by="host",
-            )
-        except IllegalState:
-            return  # It has ended, or was taken up again.
-        with contextlib.suppress(IllegalState):
-            await self._cb.runs.wind_up(run.id, generation=run.generation, reason=reason[:1_000])
+        with contextlib.suppress(IllegalState):  # It has ended, or was taken up again.
+            await self._cb.runs.fail(run, reason=f"nobody could lead the run: {said}", by="host")
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

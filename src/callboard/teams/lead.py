@@ -38,7 +38,7 @@ from callboard.domain.run import (
 from callboard.domain.task import PRIORITY_MAX, Requirements, Status, Task, TaskSpec
 from callboard.domain.team import AgentDefinition, TeamSpec
 from callboard.exceptions import IdConflict, IllegalState, LeaseLost, Refused
-from callboard.runs import LIVE, UNFINISHED
+from callboard.runs import LIVE, REASON_MAX, UNFINISHED
 from callboard.sdk.context import TaskContext
 from callboard.teams.requests import Outline
 from callboard.teams.results import short_title
@@ -127,12 +127,7 @@ class Lead:
         await self._read_plans(run.round)
         for _, task_id, status in sorted(found):
             self._course.note(task_id, status)
-        board = await self._cb.boards.get(run.id)
-        self._clock.set(board.at)
-        most = board.settings.claims_most
-        self._claims_left = (most if most is not None else 1 << 53) - board.claims
-        self._course.spent = self._claims_left <= 0
-        self._is_turn_known = True
+        await self._count_turns()
 
     async def _read_plans(self, rounds: int) -> None:
         """What was planned so far, and what the planner was told."""
@@ -143,10 +138,7 @@ class Lead:
             asked = task.payload_as(Asked)
             self._course.note_asked(asked.finished, asked.barren, asked.counts.get("unfinished", 0))
             if n <= rounds and task.status is Status.DONE:
-                plan = msgspec.convert(task.result, Plan)
-                self._note_plan(plan)
-                if n == rounds:
-                    self._course.round = n
+                self._note_plan(msgspec.convert(task.result, Plan))
         self._course.round = rounds
 
     def _note_plan(self, plan: Plan) -> None:
@@ -170,12 +162,14 @@ class Lead:
                 course.note(fact.id, status)
 
     async def _count_turns(self) -> None:
-        """Believe that the turns are used up only when the board says so.
+        """Ask the board how many turns are left, and what time it is.
 
-        Events from before the board was read are heeded too, and would count twice.
+        That they are used up is believed of the board alone: events from before it was read
+        are heeded too, and would count twice.
         """
         self._is_turn_known = True
         board = await self._cb.boards.get(self._run.id)
+        self._clock.set(board.at)
         most = board.settings.claims_most
         self._claims_left = (most if most is not None else 1 << 53) - board.claims
         self._course.spent = self._claims_left <= 0
@@ -371,7 +365,9 @@ class Lead:
 
     async def _end(self, phase: Phase, reason: str) -> None:
         counts = self._course.counts
-        await self._move(phase, reason=reason[:4_000], counts=msgspec.json.encode(counts).decode())
+        await self._move(
+            phase, reason=reason[:REASON_MAX], counts=msgspec.json.encode(counts).decode()
+        )
 
     # By what means
 
