@@ -145,7 +145,7 @@ class Callboard:
 
     def janitor(self, *, interval: float = 1.0) -> Janitor:
         """A janitor of this namespace, not yet started."""
-        return Janitor(self.namespace, self.agents, self.runs, interval=interval)
+        return Janitor(self.namespace, self.agents, [self.runs.sweep], interval=interval)
 
     @property
     def is_connected(self) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import CallboardError, EngineError
-from callboard.runs import Runs
 from callboard.services.agents import Agents
+
+Sweep = Callable[[], Awaitable[object]]
+"""One bounded round of some housekeeping; what it answers is true where more is left."""
 
 INTERVAL_SECONDS: Final = 1.0
 SWEEP_LIMIT: Final = 200
@@ -23,26 +26,30 @@ TIDY_SECONDS: Final = 3_600.0
 """How often function libraries that nobody uses are looked for."""
 
 ROUNDS_MAX: Final = 50
-"""Rounds a board gets in one interval; what is left comes in the next."""
+"""Rounds each sweep gets in one interval; what is left comes in the next."""
 
 _log = logging.getLogger("callboard.janitor")
 
 
 class Janitor:
-    """Sweeps leases, reservations, due tasks, deadlines, cascades, agents and retention."""
+    """Sweeps agents, boards, cascades, and whatever else it was given.
+
+    Args:
+        sweeps: Run in this order in each round, behind the boards.
+    """
 
     def __init__(
         self,
         namespace: Namespace,
         agents: Agents,
-        runs: Runs,
+        sweeps: Sequence[Sweep] = (),
         *,
         interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._namespace = namespace
         self._functions = namespace.functions
         self._agents = agents
-        self._runs = runs
+        self._sweeps = tuple(sweeps)
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._tidied_at = -TIDY_SECONDS
@@ -69,11 +76,12 @@ class Janitor:
         if checked(reply, "due", "not_due") == "not_due" and not force:
             return False
         boards = await self._boards() if force else reply[1:]
-        await self._sweep_agents()
+        await _rounds(self._agents.sweep)
         for board in boards:
             await self._sweep_board(board)
         await self._continue_cascades()
-        await self._runs.sweep()
+        for sweep in self._sweeps:
+            await _rounds(sweep)
         await self._tidy()
         return True
 
@@ -88,11 +96,6 @@ class Janitor:
             reply = await self._functions.call("board_sweep", board, SWEEP_LIMIT)
             checked(reply, "ok")
             if not reply[1]:
-                return
-
-    async def _sweep_agents(self) -> None:
-        for _ in range(ROUNDS_MAX):
-            if not await self._agents.sweep():
                 return
 
     async def _continue_cascades(self) -> None:
@@ -119,3 +122,15 @@ class Janitor:
             except Exception:
                 _log.exception("A sweep failed; the next goes on.")
             await asyncio.sleep(self._interval * (0.9 + random.random() / 5))
+
+
+async def _rounds(sweep: Sweep) -> None:
+    """Up to ROUNDS_MAX rounds; one that fails keeps no other sweep from its turn."""
+    try:
+        for _ in range(ROUNDS_MAX):
+            if not await sweep():
+                return
+    except EngineError:
+        raise
+    except Exception:
+        _log.exception("A sweep failed; the others go on.")

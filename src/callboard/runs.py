@@ -441,10 +441,11 @@ class Runs:
         await self._tasks_of(LEAD_BOARD).purge(leads, by=by)
         await self.records.remove(run, by=by)
 
-    async def sweep(self) -> int:
+    async def sweep(self) -> bool:
         """Delete runs that were kept for long enough, end those that nobody ended in time.
 
-        Answers how many were looked at.
+        Returns:
+            Whether more are due than were looked at.
         """
         due = await self.records.due(SWEPT_MAX)
         for run in due:
@@ -454,7 +455,7 @@ class Runs:
                     await self.delete(run, by="janitor")
                 else:
                     await self.fail(found, reason=UNLED, by="janitor")
-        return len(due)
+        return len(due) >= SWEPT_MAX
 
     async def fail(self, run: Run, *, reason: str, by: str = "") -> None:
         """End a run that nobody leads as failed, and cancel what is left of it.

@@ -32,6 +32,9 @@ _CONSTANTS = re.compile(
 )
 _LUA_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
 PREFIX = "callboard_"
+_CORE = "open"
+_AREAS = dict.fromkeys(("agent", "board", "namespace", "run", "task", "team"), "board")
+"""Nouns whose functions share their includes; any other noun is an area of its own."""
 UNUSED_MS = 7 * 86_400_000
 
 _MARK = "cb@"  # stands for the names' common part until the text is hashed
@@ -133,21 +136,40 @@ def _function(header: Header, body: str, function_name: str) -> str:
     )
 
 
-def _inline(shared: str, bodies: dict[str, str]) -> tuple[str, dict[str, str]]:
+def _constants(includes: Iterable[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in includes:
+        for names, numbers in _CONSTANTS.findall(text):
+            values.update(zip(names.split(", "), numbers.split(", "), strict=True))
+    return values
+
+
+def _inline(text: str, constants: dict[str, str], *, drop: bool = False) -> str:
     """Write the includes' numeric constants into the code that uses them.
 
     A chunk of Lua has at most 200 local names and a function 60 upvalues; a number in place
     is also what costs least.
     """
-    values: dict[str, str] = {}
-    for names, numbers in _CONSTANTS.findall(shared):
-        values.update(zip(names.split(", "), numbers.split(", "), strict=True))
-    shared = _CONSTANTS.sub("", shared)
+    if drop:
+        text = _CONSTANTS.sub("", text)
+    return _LUA_CODE.sub(lambda match: constants.get(match[0], match[0]), text)
 
-    def written(text: str) -> str:
-        return _LUA_CODE.sub(lambda match: values.get(match[0], match[0]), text)
 
-    return written(shared), {name: written(body) for name, body in bodies.items()}
+def _area(operations: list[tuple[Header, str]], texts: dict[str, str], core: list[str]) -> str:
+    """A block with what these functions include, besides the core, and the functions.
+
+    Its names end with it, so that each area has the chunk's 200 local names to itself. What
+    two areas include stands in both.
+    """
+    order = list(core)
+    for header, _ in operations:
+        for name in header.includes:
+            _included(name, texts, order)
+    includes = "\n".join(texts[name] for name in order[len(core) :])
+    functions = "".join(
+        _function(header, body, f"{_MARK}{header.name}") for header, body in operations
+    )
+    return f"do\n{includes}\n{functions}end\n"
 
 
 @cache
@@ -161,15 +183,19 @@ def library() -> Library:
     operations = {
         path.name[:-4]: path.read_text() for path in LUA.iterdir() if path.name.endswith(".lua")
     }
-    order: list[str] = []
     headers = {name: parse_header(name, text) for name, text in sorted(operations.items())}
-    for header in headers.values():
-        for name in header.includes:
-            _included(name, includes, order)
-    shared = "\n".join(includes[name] for name in order)
-    shared, bodies = _inline(shared, operations)
+    core: list[str] = []
+    _included(_CORE, includes, core)
+    areas: dict[str, list[str]] = {}
+    for name in headers:
+        noun = name.partition("_")[0]
+        areas.setdefault(_AREAS.get(noun, noun), []).append(name)
+    constants = _constants(includes.values())
+    texts = {name: _inline(text, constants, drop=True) for name, text in includes.items()}
+    shared = "\n".join(texts[name] for name in core)
     functions = "".join(
-        _function(headers[name], bodies[name], f"{_MARK}{name}") for name in headers
+        _area([(headers[name], _inline(operations[name], constants)) for name in names], texts, core)
+        for names in areas.values()
     )
     digest = hashlib.sha256((shared + functions).encode()).hexdigest()[:10]
     names = {name: f"cb_{digest}_{name}" for name in headers}

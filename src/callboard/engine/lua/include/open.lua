@@ -39,7 +39,8 @@ local function int(x) return format('%d', x) end
 local function open(format_key, now_given)
   if not call then alias() end
   local h = call('HMGET', format_key, 'major', 'fence', 'now', 'seq', 'grace_from',
-    'grace_until', 'paused', 'channels', 'interval', 'grace', 'retain')
+    'grace_until', 'paused', 'channels', 'interval', 'grace', 'retain',
+    'gated', 'limited')
   if not h[1] then return nil, { 'no_namespace' } end
   if tonumber(h[1]) ~= MAJOR then return nil, { 'newer_format', h[1] } end
   local now
@@ -57,6 +58,7 @@ local function open(format_key, now_given)
     grace_from = tonumber(h[5]) or 0, grace_until = tonumber(h[6]) or 0,
     paused = h[7] == '1', channels = h[8] ~= '0', interval = tonumber(h[9]) or 1000,
     grace = tonumber(h[10]) or 10000, retain = h[11] or '100000',
+    gated = h[12] == '1', limited = h[13] == '1',
     is_real_time = now_given == '', facts = {}, sets = {}, hashes = {}, boards = {}, bells = {},
   }
   -- Nothing ran here for more than two sweep intervals: a suspended machine, or nobody
