@@ -194,7 +194,9 @@ def library() -> Library:
     texts = {name: _inline(text, constants, drop=True) for name, text in includes.items()}
     shared = "\n".join(texts[name] for name in core)
     functions = "".join(
-        _area([(headers[name], _inline(operations[name], constants)) for name in names], texts, core)
+        _area(
+            [(headers[name], _inline(operations[name], constants)) for name in names], texts, core
+        )
         for names in areas.values()
     )
     digest = hashlib.sha256((shared + functions).encode()).hexdigest()[:10]
