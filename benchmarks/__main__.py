@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import machine, report
 from benchmarks.drivers import CONTENDERS, PEERS, Contender, DriverError
@@ -17,8 +19,13 @@ from benchmarks.results import Results
 from benchmarks.workloads import QUICK, WORKLOADS, Bench, Sizes
 
 OURS = "callboard"
-CLAIMS = "W6"
-TEAMS = "W7"
+#: Workloads that are Callboard's alone, or that call a peer as a library: each a module with
+#: ``measure`` and ``render``.
+ALONE = {
+    "W6": "claim_cost",
+    "W7": "team_runs",
+    "W8": "primitives.locks",
+}
 
 
 def main() -> int:
@@ -34,11 +41,13 @@ def main() -> int:
     contenders = list(_contenders(options, results))
     failed = _measure(bench, contenders, options)
     is_measured = any(contender.name == OURS for contender in contenders)
-    for key in (CLAIMS, TEAMS):
-        if key in options.only and is_measured:
-            failed |= _alone(bench, options, key)
+    alone = [key for key in options.only if key in ALONE] if is_measured else []
+    for key in alone:
+        failed |= _alone(bench, options, key)
     _progress("")
-    print(report.render(results, [contender.name for contender in contenders], options.only))
+    names = [contender.name for contender in contenders]
+    tables = [_module(key).render for key in alone]
+    print(report.render(results, names, options.only, tables))
     if options.json is not None:
         options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
     return 1 if failed else 0
@@ -54,7 +63,7 @@ def _arguments() -> argparse.Namespace:
         "--peers", type=_names(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}; or none"
     )
     parser.add_argument("--without-callboard", action="store_true", help="measure the peers alone")
-    workloads = [*WORKLOADS, CLAIMS, TEAMS]
+    workloads = [*WORKLOADS, *ALONE]
     parser.add_argument(
         "--only", type=_names(workloads), default=workloads, help=f"of {','.join(workloads)}"
     )
@@ -124,18 +133,19 @@ def _measure(bench: Bench, contenders: list[Contender], options: argparse.Namesp
 
 def _alone(bench: Bench, options: argparse.Namespace, key: str) -> bool:
     """Measure a workload that is Callboard's alone; answers whether it failed."""
-    # Imported here: they need the package itself, which the peers' part does not.
-    from benchmarks import claim_cost, team_runs
-
-    measure = {CLAIMS: claim_cost.measure, TEAMS: team_runs.measure}[key]
     _progress(f"{key}  callboard")
     try:
-        measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
+        _module(key).measure(bench.engine, bench.results, quick=options.quick, runs=options.runs)
     except Exception as error:
         bench.results.note(f"{key}: callboard FAILED.")
         _progress(f"{key} callboard failed: {type(error).__name__}: {error}\n")
         return True
     return False
+
+
+def _module(key: str) -> Any:
+    """Imported late: these need the package itself, which the peers' part does not."""
+    return importlib.import_module(f"benchmarks.{ALONE[key]}")
 
 
 _started = time.monotonic()

@@ -17,13 +17,21 @@ from pathlib import Path
 import callboard
 from benchmarks.engine import Engine, EngineOptions, running_engine
 from benchmarks.peers.protocol import PAYLOAD
-from benchmarks.results import Metric, Results
+from benchmarks.report import spread, table
+from benchmarks.results import Metric, Results, Summary
 from callboard import TaskSpec
 
 OURS = "callboard"
 AGENT = "bench"
 #: Refilled after each such step, so that the board never holds less than half of what it says.
 STEP = 50
+
+#: The figures, each for one task claimed and completed.
+CLAIM_FIGURES = {
+    "function": "in functions, µs/task",
+    "engine": "engine thread, µs/task",
+    "wall": "wall, µs/task",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,24 @@ def measure(options: EngineOptions, results: Results, *, quick: bool, runs: int)
                 continue
             with running_engine(options) as engine:
                 asyncio.run(_measure(engine, case, pairs, results))
+
+
+def render(results: Results) -> str:
+    """The table: rows by waiting tasks, lanes and tasks a call."""
+    rows: dict[tuple[int, int, int], dict[str, Summary | None]] = {}
+    for key in results.values:
+        if key.startswith("claim/"):
+            _, waiting, lanes, batch, what = key.split("/")
+            case = (int(waiting), int(lanes), int(batch))
+            rows.setdefault(case, {})[what] = results.summary(key, OURS)
+    if not rows:
+        return ""
+    head = ["waiting, lanes, tasks a call", *CLAIM_FIGURES.values()]
+    body = [
+        [f"{waiting:,}, {lanes}, {batch}"] + [spread(found.get(what), 1) for what in CLAIM_FIGURES]
+        for (waiting, lanes, batch), found in rows.items()
+    ]
+    return "## W6: A claim and its completion, Callboard\n\n" + table(head, body)
 
 
 async def _measure(engine: Engine, case: Case, pairs: int, results: Results) -> None:

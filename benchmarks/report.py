@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Metric, Results, Summary
@@ -12,21 +12,6 @@ from benchmarks.workloads import BULK, BYTES, DRAIN, FAN, P50, P99, TABLES
 OURS = "callboard"
 #: Others' work on this much of a core moves the figures by more than their spread.
 NOISY_CORES = 0.15
-
-#: The figures of W6, each for one task claimed and completed.
-CLAIM_FIGURES = {
-    "function": "in functions, µs/task",
-    "engine": "engine thread, µs/task",
-    "wall": "wall, µs/task",
-}
-
-#: The figures of W7: a run, the same tasks without one, and rounds of planning.
-TEAM_FIGURES = ("a run, s", "the bare board, s", "the run costs more, µs/task")
-ROUND_FIGURES = {
-    "calls": "calls of functions",
-    "sent": "bytes sent",
-    "received": "bytes received",
-}
 
 
 @dataclass(frozen=True)
@@ -49,11 +34,17 @@ TARGETS = (
 )
 
 
-def render(results: Results, names: Sequence[str], workloads: Iterable[str]) -> str:
-    """The whole report as text."""
+def render(
+    results: Results,
+    names: Sequence[str],
+    workloads: Iterable[str],
+    alone: Iterable[Callable[[Results], str]] = (),
+) -> str:
+    """The whole report as text; *alone* render the workloads that have tables of their own."""
     parts = [_facts(results)]
     parts += [_workload(results, names, key) for key in workloads if key in TABLES]
-    parts += [_claims(results), _teams(results), _targets(results), _notes(results)]
+    parts += [part(results) for part in alone]
+    parts += [_targets(results), _notes(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -80,6 +71,28 @@ def spread(summary: Summary | None, digits: int) -> str:
     if summary.runs == 1:
         return median
     return f"{median} ({summary.least:,.{digits}f}–{summary.greatest:,.{digits}f})"
+
+
+def rows(results: Results, workload: str, title: str, corner: str = "") -> str:
+    """The table of a workload whose figures were added by ``figure``; empty without any."""
+    found: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for key in results.values:
+        if key.startswith(f"{workload}|"):
+            _, row, column, digits = key.split("|")
+            columns[column] = None
+            found.setdefault(row, {})[column] = spread(results.summary(key, OURS), int(digits))
+    if not found:
+        return ""
+    body = [[row, *(cells.get(column, "-") for column in columns)] for row, cells in found.items()]
+    return f"## {workload}: {title}\n\n{table([corner, *columns], body)}"
+
+
+def figure(
+    results: Results, workload: str, row: str, column: str, value: float, digits: int = 2
+) -> None:
+    """Keep one run's figure for a cell of the workload's own table."""
+    results.add(Metric(f"{workload}|{row}|{column}|{digits}", column, None, digits), OURS, value)
 
 
 def _facts(results: Results) -> str:
@@ -126,48 +139,6 @@ def _quiet(results: Results, key: str) -> str:
     if most > NOISY_CORES:
         text += f" Over {NOISY_CORES} the figures are unsure: compare ratios, or run again."
     return text
-
-
-def _teams(results: Results) -> str:
-    """W7, Callboard alone: a run beside the bare board, and rounds of planning."""
-    keys = {"team/run/s": 3, "team/bare/s": 3, "team/over/us": 0}
-    if "team/run/s" not in results.values:
-        return ""
-    head = ["", *TEAM_FIGURES]
-    row = [spread(results.summary(key, OURS), digits) for key, digits in keys.items()]
-    rounds: dict[int, dict[str, Summary | None]] = {}
-    for key in results.values:
-        if key.startswith("team/round/"):
-            _, _, finished, what = key.split("/")
-            rounds.setdefault(int(finished), {})[what] = results.summary(key, OURS)
-    body = [
-        [f"{finished:,}"] + [spread(found.get(what), 0) for what in ROUND_FIGURES]
-        for finished, found in rounds.items()
-    ]
-    return (
-        "## W7: A team's run of no-op tasks in 10 layers, 8 workers\n\n"
-        + table(head, [["callboard", *row]])
-        + "\n\nFrom one round of planning to the next, with ten tasks in between:\n\n"
-        + table(["tasks that had ended before", *ROUND_FIGURES.values()], body)
-    )
-
-
-def _claims(results: Results) -> str:
-    """W6, Callboard alone: rows by waiting tasks, lanes and tasks a call."""
-    rows: dict[tuple[int, int, int], dict[str, Summary | None]] = {}
-    for key in results.values:
-        if key.startswith("claim/"):
-            _, waiting, lanes, batch, what = key.split("/")
-            case = (int(waiting), int(lanes), int(batch))
-            rows.setdefault(case, {})[what] = results.summary(key, OURS)
-    if not rows:
-        return ""
-    head = ["waiting, lanes, tasks a call", *CLAIM_FIGURES.values()]
-    body = [
-        [f"{waiting:,}, {lanes}, {batch}"] + [spread(found.get(what), 1) for what in CLAIM_FIGURES]
-        for (waiting, lanes, batch), found in rows.items()
-    ]
-    return "## W6: A claim and its completion, Callboard\n\n" + table(head, body)
 
 
 def _targets(results: Results) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 import callboard
 from benchmarks.engine import EngineOptions, running_engine
-from benchmarks.results import Metric, Results
+from benchmarks.report import spread, table
+from benchmarks.results import Metric, Results, Summary
 from callboard import TaskSpec, Worker
 from callboard.domain.run import Run
 from callboard.teams.agents import Agent, Invocation
@@ -29,6 +30,14 @@ LAYERS = 10
 NO_OPS = 1_000
 FINISHED = (100, 1_000, 5_000)
 """Tasks that have ended before a round of planning that hears of ten more."""
+
+#: A run, the same tasks without one, and rounds of planning.
+TEAM_FIGURES = ("a run, s", "the bare board, s", "the run costs more, µs/task")
+ROUND_FIGURES = {
+    "calls": "calls of functions",
+    "sent": "bytes sent",
+    "received": "bytes received",
+}
 
 RUN = Metric("team/run/s", "a run, from start to answer, s", None, 3)
 BARE = Metric("team/bare/s", "the same tasks on a bare board, s", None, 3)
@@ -66,6 +75,30 @@ def measure(options: EngineOptions, results: Results, *, quick: bool, runs: int)
         results.add(case.metric("calls"), OURS, calls)
         results.add(case.metric("sent"), OURS, sent)
         results.add(case.metric("received"), OURS, received)
+
+
+def render(results: Results) -> str:
+    """The tables: a run beside the bare board, and rounds of planning."""
+    keys = {"team/run/s": 3, "team/bare/s": 3, "team/over/us": 0}
+    if "team/run/s" not in results.values:
+        return ""
+    head = ["", *TEAM_FIGURES]
+    row = [spread(results.summary(key, OURS), digits) for key, digits in keys.items()]
+    rounds: dict[int, dict[str, Summary | None]] = {}
+    for key in results.values:
+        if key.startswith("team/round/"):
+            _, _, finished, what = key.split("/")
+            rounds.setdefault(int(finished), {})[what] = results.summary(key, OURS)
+    body = [
+        [f"{finished:,}"] + [spread(found.get(what), 0) for what in ROUND_FIGURES]
+        for finished, found in rounds.items()
+    ]
+    return (
+        "## W7: A team's run of no-op tasks in 10 layers, 8 workers\n\n"
+        + table(head, [["callboard", *row]])
+        + "\n\nFrom one round of planning to the next, with ten tasks in between:\n\n"
+        + table(["tasks that had ended before", *ROUND_FIGURES.values()], body)
+    )
 
 
 def _graph(count: int) -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,1 @@
+"""What each primitive costs: locks, messages, decisions, breakers, conflicts."""
