@@ -91,3 +91,22 @@ async def test_a_key_that_only_ends_like_ours_is_foreign(key: bytes) -> None:
 async def test_another_namespace_shows_that_the_database_is_ours(key: bytes) -> None:
     with pytest.raises(Opened):
         await probe(Database(key, b"theirs"), Keys("new"), opening, adopt=False)
+
+
+@pytest.mark.parametrize("before", ["INFO", "EXISTS", "HMGET", "DBSIZE", "SCAN"])
+async def test_another_process_may_open_the_namespace_meanwhile(
+    engine_url: str, namespace: str, before: str
+) -> None:
+    waiting = {before}
+
+    async with callboard.connect(engine_url, namespace=f"{namespace}-other", adopt=True) as other:
+
+        async def call(command: str, *arguments: Any) -> Any:
+            if command in waiting:
+                waiting.clear()
+                async with callboard.connect(engine_url, namespace=namespace, adopt=True):
+                    pass
+            return await other.namespace.connection.call(command, *arguments)
+
+        with pytest.raises(Opened):
+            await probe(call, Keys(namespace), opening, adopt=False)

@@ -136,14 +136,15 @@ def _check_settings(info: dict[str, str], keys: Keys) -> None:
 
 async def _has_format(call: Call, keys: Keys) -> bool:
     """Whether the namespace is there; its format key must be one that a release wrote."""
+    # In this order: another process may make the namespace between the two.
+    if not await call("EXISTS", keys.format):
+        return False
     try:
         parts = await call("HMGET", keys.format, "major", "minor")
     except ResponseError as error:
         if not str(error).startswith("WRONGTYPE"):
             raise
         parts = [b"", b""]
-    if parts == [None, None] and not await call("EXISTS", keys.format):
-        return False
     if not all(part is not None and _FORMAT_NUMBER.fullmatch(part) for part in parts):
         raise exceptions.ForeignDatabase(
             f"The key {keys.format} of the database was not written by Callboard. Remove or "
