@@ -30,11 +30,10 @@ _CONSTANTS = re.compile(
     r"^local ([A-Z][A-Z0-9_]*(?:, [A-Z][A-Z0-9_]*)*) = (\d+(?:, \d+)*)(?=\s*(?:--.*)?$)",
     re.MULTILINE,
 )
+_TOP_LEVEL = re.compile(r"^local (function )?([A-Za-z]\w*(?:, [A-Za-z]\w*)*)", re.MULTILINE)
 _LUA_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
 PREFIX = "callboard_"
 _CORE = "open"
-_AREAS = dict.fromkeys(("agent", "board", "namespace", "run", "task", "team"), "board")
-"""Nouns whose functions share their includes; any other noun is an area of its own."""
 UNUSED_MS = 7 * 86_400_000
 
 _MARK = "cb@"  # stands for the names' common part until the text is hashed
@@ -155,19 +154,38 @@ def _inline(text: str, constants: dict[str, str], *, drop: bool = False) -> str:
     return _LUA_CODE.sub(lambda match: constants.get(match[0], match[0]), text)
 
 
-def _area(operations: list[tuple[Header, str]], texts: dict[str, str], core: list[str]) -> str:
-    """A block with what these functions include, besides the core, and the functions.
+def _sealed(text: str, others: str) -> str:
+    """The include in a block of its own, which shows only the names that *others* mention."""
+    shown: list[str] = []
 
-    Its names end with it, so that each area has the chunk's 200 local names to itself. What
-    two areas include stands in both.
+    def shorten(statement: re.Match[str]) -> str:
+        names = statement[2].split(", ")
+        if not any(re.search(rf"\b{name}\b", others) for name in names):
+            return statement[0]
+        shown.extend(names)
+        return f"{statement[1] or ''}{statement[2]}"
+
+    body = _TOP_LEVEL.sub(shorten, text)
+    return f"local {', '.join(shown)}\ndo\n{body}\nend\n" if shown else f"do\n{body}\nend\n"
+
+
+def _area(operations: list[tuple[Header, str]], texts: dict[str, str], core: list[str]) -> str:
+    """A block with the functions of one noun, and what they include besides the core.
+
+    Its names end with it, so that each noun has the chunk's 200 local names to itself. What
+    two of them include stands in both.
     """
     order = list(core)
     for header, _ in operations:
         for name in header.includes:
             _included(name, texts, order)
-    includes = "\n".join(texts[name] for name in order[len(core) :])
     functions = "".join(
         _function(header, body, f"{_MARK}{header.name}") for header, body in operations
+    )
+    own = order[len(core) :]
+    includes = "".join(
+        _sealed(texts[name], functions + "".join(texts[other] for other in own if other != name))
+        for name in own
     )
     return f"do\n{includes}\n{functions}end\n"
 
@@ -188,8 +206,7 @@ def library() -> Library:
     _included(_CORE, includes, core)
     areas: dict[str, list[str]] = {}
     for name in headers:
-        noun = name.partition("_")[0]
-        areas.setdefault(_AREAS.get(noun, noun), []).append(name)
+        areas.setdefault(name.partition("_")[0], []).append(name)
     constants = _constants(includes.values())
     texts = {name: _inline(text, constants, drop=True) for name, text in includes.items()}
     shared = "\n".join(texts[name] for name in core)
