@@ -123,3 +123,8 @@ def namespace(request: pytest.FixtureRequest) -> str:
     """A namespace that no other test uses, named after the test for whoever reads the keys."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:40].strip("-")
     return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A name without an address: all processes have to collect the same tests."""
+    return argname if getattr(val, "__name__", "") == "<lambda>" else None

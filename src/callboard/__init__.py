@@ -14,8 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callboard.app import BoardView, Callboard, connect
     from callboard.domain.board import BoardSettings
+    from callboard.domain.breaker import BreakerPolicy, Permit
+    from callboard.domain.conflict import Case, Conflict, ConflictStrategy, Party, Verdict
+    from callboard.domain.context import Context
+    from callboard.domain.error import ErrorReport, ErrorRule
     from callboard.domain.event import Event, Gap
+    from callboard.domain.flow import FlowKey, FlowLimits
+    from callboard.domain.lock import Lock
+    from callboard.domain.message import PEERS, SUBORDINATES, Message, MessageSpec, Role, Topic
+    from callboard.domain.metric import Metric, TrainingStep
+    from callboard.domain.recurring import Recurring
     from callboard.domain.retry import Failure, RetryPolicy
+    from callboard.domain.strategy import Assignment, Candidate, Decision, Strategy
     from callboard.domain.task import Claimed, Requirements, Status, Task, TaskSpec
     from callboard.exceptions import CallboardError, Fatal, Retry
     from callboard.sdk.context import TaskContext
@@ -26,49 +36,101 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Assignment": "callboard.domain.strategy",
     "BoardSettings": "callboard.domain.board",
     "BoardView": "callboard.app",
+    "BreakerPolicy": "callboard.domain.breaker",
     "Callboard": "callboard.app",
     "CallboardError": "callboard.exceptions",
+    "Candidate": "callboard.domain.strategy",
+    "Case": "callboard.domain.conflict",
     "Claimed": "callboard.domain.task",
     "Completion": "callboard.services.claims",
+    "Conflict": "callboard.domain.conflict",
+    "ConflictStrategy": "callboard.domain.conflict",
+    "Context": "callboard.domain.context",
+    "Decision": "callboard.domain.strategy",
+    "ErrorReport": "callboard.domain.error",
+    "ErrorRule": "callboard.domain.error",
     "Event": "callboard.domain.event",
     "FailedAttempt": "callboard.services.claims",
     "Failure": "callboard.domain.retry",
     "Fatal": "callboard.exceptions",
+    "FlowKey": "callboard.domain.flow",
+    "FlowLimits": "callboard.domain.flow",
     "Gap": "callboard.domain.event",
+    "Lock": "callboard.domain.lock",
+    "Message": "callboard.domain.message",
+    "MessageSpec": "callboard.domain.message",
+    "PEERS": "callboard.domain.message",
+    "Party": "callboard.domain.conflict",
+    "Metric": "callboard.domain.metric",
+    "Permit": "callboard.domain.breaker",
+    "Recurring": "callboard.domain.recurring",
     "Requirements": "callboard.domain.task",
     "Retry": "callboard.exceptions",
     "RetryPolicy": "callboard.domain.retry",
+    "Role": "callboard.domain.message",
+    "SUBORDINATES": "callboard.domain.message",
     "Status": "callboard.domain.task",
+    "Strategy": "callboard.domain.strategy",
     "Task": "callboard.domain.task",
     "TaskContext": "callboard.sdk.context",
     "TaskHandle": "callboard.services.tasks",
     "TaskSpec": "callboard.domain.task",
+    "Topic": "callboard.domain.message",
+    "Verdict": "callboard.domain.conflict",
+    "TrainingStep": "callboard.domain.metric",
     "Worker": "callboard.sdk.worker",
     "connect": "callboard.app",
 }
 
 __all__ = [
+    "PEERS",
+    "SUBORDINATES",
+    "Assignment",
     "BoardSettings",
     "BoardView",
+    "BreakerPolicy",
     "Callboard",
     "CallboardError",
+    "Candidate",
+    "Case",
     "Claimed",
     "Completion",
+    "Conflict",
+    "ConflictStrategy",
+    "Context",
+    "Decision",
+    "ErrorReport",
+    "ErrorRule",
     "Event",
     "FailedAttempt",
     "Failure",
     "Fatal",
+    "FlowKey",
+    "FlowLimits",
     "Gap",
+    "Lock",
+    "Message",
+    "MessageSpec",
+    "Metric",
+    "Party",
+    "Permit",
+    "Recurring",
     "Requirements",
     "Retry",
     "RetryPolicy",
+    "Role",
     "Status",
+    "Strategy",
     "Task",
     "TaskContext",
     "TaskHandle",
     "TaskSpec",
+    "Topic",
+    "TrainingStep",
+    "Verdict",
     "Worker",
     "connect",
 ]

@@ -17,14 +17,24 @@ from callboard.engine.namespace import Namespace
 from callboard.engine.probe import EngineFacts, probe
 from callboard.exceptions import OutcomeUnknown
 from callboard.janitor import Janitor
+from callboard.locking import Locks
+from callboard.messaging import Messages
 from callboard.observer import Observers
 from callboard.runs import Runs
 from callboard.services.agents import Agents
 from callboard.services.boards import Boards
+from callboard.services.breakers import Breakers
 from callboard.services.claims import Holding
+from callboard.services.conflicts import Conflicts
+from callboard.services.context import Contexts
 from callboard.services.dead_letters import DeadLetters
+from callboard.services.errors import Errors
 from callboard.services.events import Events
+from callboard.services.flow import Flow
+from callboard.services.metrics import Metrics
+from callboard.services.recurring import Recurrences
 from callboard.services.runs import RunRecords
+from callboard.services.scheduler import Scheduler
 from callboard.services.tasks import Tasks
 from callboard.services.teams import Teams
 from callboard.waiting import EndWatch
@@ -57,8 +67,18 @@ class Callboard:
         boards: All boards.
         agents: The registry.
         events: The event stream.
+        locks: Locks on resources, with deadlocks found as they close.
         teams: Teams of agents, by name and version.
         runs: What they were asked to do.
+        scheduler: Which agent is given which task, and why.
+        recurring: Tasks that are submitted by the clock.
+        flow: How many at once, how often and in which turns, by the keys of tasks.
+        errors: What went wrong: logged, counted, grouped.
+        metrics: Series of numbers, and what the boards themselves measure.
+        context: What agents share: fields of projects, and what each agent is doing.
+        breakers: Circuit breakers: which components may be called, and which not for now.
+        messages: What agents write to each other: inboxes, topics, requests, broadcasts.
+        conflicts: Who wants the same thing, and how it was decided.
         observers: Called on what this process does.
         choice: Which engine, and why that one.
     """
@@ -66,8 +86,18 @@ class Callboard:
     boards: Boards
     agents: Agents
     events: Events
+    locks: Locks
     teams: Teams
     runs: Runs
+    scheduler: Scheduler
+    flow: Flow
+    recurring: Recurrences
+    errors: Errors
+    metrics: Metrics
+    context: Contexts
+    conflicts: Conflicts
+    breakers: Breakers
+    messages: Messages
     tasks: BoardTasks
     dead_letters: DeadLetters
     facts: EngineFacts
@@ -123,10 +153,20 @@ class Callboard:
         self.events = Events(self.namespace)
         self.boards = Boards(self.namespace)
         self.agents = Agents(self.namespace)
+        self.locks = Locks(self.namespace)
+        self.breakers = Breakers(self.namespace, self.observers)
         self._ends = EndWatch(self.events, self._has_ended)
+        self.errors = Errors(self.namespace)
+        self.metrics = Metrics(self.namespace)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
         self.teams = Teams(self.namespace)
+        self.messages = Messages(self.namespace, self.locks._victim)
+        self.scheduler = Scheduler(self.namespace)
+        self.flow = Flow(self.namespace)
+        self.recurring = Recurrences(self.namespace)
+        self.context = Contexts(self.namespace, self.events.follow, self.events.cursor)
+        self.conflicts = Conflicts(self.namespace)
         self.runs = Runs(
             RunRecords(self.namespace),
             self.teams,
@@ -145,7 +185,22 @@ class Callboard:
 
     def janitor(self, *, interval: float = 1.0) -> Janitor:
         """A janitor of this namespace, not yet started."""
-        return Janitor(self.namespace, self.agents, [self.runs.sweep], interval=interval)
+        return Janitor(
+            self.namespace,
+            self.agents,
+            [
+                self.runs.sweep,
+                self.locks.sweep,
+                self.messages.sweep,
+                self.flow.sweep,
+                self.recurring.sweep,
+                self.context.sweep,
+                self.conflicts.sweep,
+                self.breakers.sweep,
+                self.metrics.sweep,
+            ],
+            interval=interval,
+        )
 
     @property
     def is_connected(self) -> bool:
@@ -158,6 +213,7 @@ class Callboard:
         engine, self._engine = self._engine, None
         if hasattr(self, "_ends"):
             await self._ends.close()
+            await self.locks.keeper.close()
         if connection is not None:
             await connection.close()
         if engine is not None:

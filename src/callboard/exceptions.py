@@ -47,6 +47,12 @@ class ConfigError(CallboardError):
     code = "config_error"
 
 
+class MissingInput(InvalidArgument):
+    """A decision lacks what it is made by; nothing is made up. Nothing was changed."""
+
+    code = "missing_input"
+
+
 class InvalidTeam(ConfigError):
     """A team's description that cannot be used; ``details["path"]`` says which part of it."""
 
@@ -152,6 +158,42 @@ class TeamNotFound(NotFound):
     code = "team_not_found"
 
 
+class ContextNotFound(NotFound):
+    """No context has this name: a context comes into being with its first field."""
+
+    code = "context_not_found"
+
+
+class BreakerNotFound(NotFound):
+    """No breaker was configured for this component, or it was removed."""
+
+    code = "breaker_not_found"
+
+
+class ErrorNotFound(NotFound):
+    """No error with this fingerprint was recorded in the last 90 days."""
+
+    code = "error_not_found"
+
+
+class FlowKeyNotFound(NotFound):
+    """Nothing is set for this key of tasks."""
+
+    code = "flow_key_not_found"
+
+
+class RecurringNotFound(NotFound):
+    """No recurring task has this name."""
+
+    code = "recurring_not_found"
+
+
+class MessageNotFound(NotFound):
+    """No message has this id, or it is kept no more."""
+
+    code = "message_not_found"
+
+
 # Refusals
 
 
@@ -246,7 +288,7 @@ class AgentFull(Refused):
 
 
 class AtLimit(Refused):
-    """The board has as many tasks held, or gave out as many claims, as it may."""
+    """The board, or a key of the task, has as many tasks held or claims given out as it may."""
 
     code = "at_limit"
 
@@ -255,6 +297,165 @@ class AgentDraining(Refused):
     """The agent takes no new work: it drains, or is set aside."""
 
     code = "agent_draining"
+
+
+class RevisionConflict(Refused):
+    """The context was changed since it was read; ``details["rev"]`` is its revision now."""
+
+    code = "rev_conflict"
+
+
+class ConflictNotFound(NotFound):
+    """No conflict has this id, or it was removed."""
+
+    code = "conflict_not_found"
+
+
+class AlreadyResolved(Refused):
+    """The conflict was decided; ``details["winner"]`` and ``details["strategy"]`` say how."""
+
+    code = "already_resolved"
+
+
+class ConflictBusy(Refused):
+    """The conflict is being voted on, or lies with an arbiter."""
+
+    code = "conflict_busy"
+
+
+class NotEntitled(Refused):
+    """The caller may not vote on this conflict, or is not its arbiter."""
+
+    code = "not_entitled"
+
+
+class NotAParty(Refused):
+    """The one named is no party of the conflict."""
+
+    code = "not_a_party"
+
+
+class AlreadyVoted(Refused):
+    """The member voted otherwise before, and votes of this ballot cannot be changed."""
+
+    code = "already_voted"
+
+
+class VoteClosed(Refused):
+    """The conflict is not being voted on, or its deadline has passed."""
+
+    code = "vote_closed"
+
+
+class NotANumber(Refused):
+    """A field cannot be incremented: it holds no number, or the sum would be too large."""
+
+    code = "not_a_number"
+
+
+class CircuitOpen(Refused):
+    """The component's breaker lets no call through; nothing was called.
+
+    ``details`` has ``component``, ``state`` (``open`` or ``half-open``), ``probes`` under way,
+    and ``retry_after``: in how many seconds to try again, None where that is for a person to
+    say.
+    """
+
+    code = "breaker_open"
+
+
+class InboxFull(Refused):
+    """The receiver's inbox takes no more; ``details["agents"]`` says whose it is."""
+
+    code = "inbox_full"
+
+
+class NotAPeer(Refused):
+    """The sender may not write to this agent by ``peer_to_peer``: it is none of its peers."""
+
+    code = "not_a_peer"
+
+
+class NotInHierarchy(Refused):
+    """The sender may not write to this agent by ``hierarchical``: neither is above the other."""
+
+    code = "not_in_hierarchy"
+
+
+class TooManyRecipients(Refused):
+    """A message would go to more than 1,000 agents."""
+
+    code = "too_many_recipients"
+
+
+class AlreadyAnswered(Refused):
+    """The request was answered before; ``details["reply"]`` is the id of the reply."""
+
+    code = "already_answered"
+
+
+class MessageExpired(Refused):
+    """The request's deadline has passed: nobody waits for the reply."""
+
+    code = "expired"
+
+
+class NotARequest(Refused):
+    """Nobody waits for a reply to this message."""
+
+    code = "not_a_request"
+
+
+class LockHeld(Refused):
+    """Somebody holds the resource, and no wait was wanted; the details say who, until when."""
+
+    code = "lock_held"
+
+
+class LockTimeout(LockHeld):
+    """The time to wait for the lock is over. The caller is not in line any more."""
+
+    code = "lock_timeout"
+
+
+class LockLost(Refused):
+    """The owner does not hold it: never did, or its lease ran out, or it was taken. Stop."""
+
+    code = "lock_lost"
+
+
+class LockMismatch(Refused):
+    """The resource is in use in a way that this request does not go together with."""
+
+    code = "lock_mismatch"
+
+
+class AlreadyWaiting(Refused):
+    """This owner is in line already: one owner waits for one set of resources at a time."""
+
+    code = "already_waiting"
+
+
+class TooManyLocks(Refused):
+    """The owner holds as many resources as one may, or the pattern covers too many."""
+
+    code = "too_many_locks"
+
+
+class DeadlockVictim(Refused):
+    """This wait was ended because it was part of a cycle; release what you hold, and retry.
+
+    ``details`` has *agents* and *resources* of the cycle, its owners as *cycle*, the
+    *incident*, and a *suggestion*.
+    """
+
+    code = "deadlock_victim"
+
+
+class LockNotFound(NotFound):
+    """Nobody holds this resource."""
+
+    code = "lock_not_found"
 
 
 # Outcomes of a task, raised where its result is awaited
@@ -270,6 +471,12 @@ class TaskCancelled(CallboardError):
     """The awaited task was cancelled or skipped."""
 
     code = "task_cancelled"
+
+
+class RequestTimeout(CallboardError, TimeoutError):
+    """Nobody answered the request in time; ``details`` has its id and its state."""
+
+    code = "request_timeout"
 
 
 # Inside a handler
@@ -289,6 +496,15 @@ class Fatal(CallboardError):
     """Raise in a handler: a failure that no retry can cure; the task becomes a dead letter."""
 
     code = "fatal"
+
+
+# Choosing an agent
+
+
+class StrategyFailed(CallboardError):
+    """A strategy of one's own threw, or answered nonsense; its task stays where it was."""
+
+    code = "strategy_failed"
 
 
 # Teams

@@ -14,7 +14,7 @@ from typing import Final
 
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import CallboardError, EngineError
+from callboard.exceptions import CallboardError, EngineError, EngineFull
 from callboard.services.agents import Agents
 
 Sweep = Callable[[], Awaitable[object]]
@@ -130,6 +130,8 @@ async def _rounds(sweep: Sweep) -> None:
         for _ in range(ROUNDS_MAX):
             if not await sweep():
                 return
+    except EngineFull as error:
+        _log.warning("A sweep was refused, the others go on: %s", error)
     except EngineError:
         raise
     except Exception:

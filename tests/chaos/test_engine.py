@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 import callboard
+from callboard.domain.breaker import BreakerPolicy
 from callboard.domain.task import Status, TaskSpec
 from callboard.engine.embedded import engine_status
+from callboard.exceptions import CircuitOpen, EngineError, LockHeld, RevisionConflict
 from tests.chaos.board import (
     check_each_was_done_once,
     counts_of,
@@ -118,6 +121,44 @@ async def test_engine_killed_loses_no_acknowledged_task(
             assert worker.is_running, f"A worker did not carry on. {worker.errors}"
             worker.signal(signal.SIGTERM)
             assert worker.wait() == 0, worker.errors
+
+
+async def test_an_engine_that_is_killed_keeps_what_is_held_limited_and_undecided(
+    data: Path,
+) -> None:
+    async with callboard.connect(data=data) as cb:
+        await cb.agents.register("mira")
+        lock = await cb.locks.acquire("db", owner="one", lease=600)
+        await cb.breakers.configure("api", BreakerPolicy(open_for=600))
+        await cb.breakers.force("api", "open")
+        await cb.conflicts.report("resource", "db", ["mira", "noor"], id="c1")
+        await cb.conflicts.open_vote("c1", members=["ann", "bob", "cyd"], deadline=600)
+        await cb.conflicts.vote("c1", "ann", "noor")
+        written = await cb.context.set("p", {"n": 1})
+        await cb.flow.limit("tenant", concurrency=1)
+        for task in ("t1", "t2"):
+            await cb.tasks.submit("work", id=task, concurrency_key="tenant")
+        held = (await cb.tasks.claim("mira", lease=600)).tasks[0]
+
+        os.kill(engine_pid(data), signal.SIGKILL)
+        while True:
+            with suppress(EngineError):  # its end, unless this link saw it before
+                await cb.locks.get("db")
+                break
+
+        assert await cb.locks.check("db", lock.fence)
+        with pytest.raises(LockHeld):
+            await cb.locks.acquire("db", owner="two", wait=0)
+        with pytest.raises(CircuitOpen):
+            await cb.breakers.admit("api")
+        assert (await cb.conflicts.vote("c1", "bob", "noor")).winner == "noor"
+        with pytest.raises(RevisionConflict):
+            await cb.context.set("p", {"n": 2}, if_rev=0)
+        assert (await cb.context.get("p")).rev == written.rev
+        assert (await cb.tasks.claim("mira")).tasks == ()
+        await cb.tasks.complete(held.id, fence=held.fence)
+        (other,) = (await cb.tasks.claim("mira")).tasks
+        assert other.fence > max(held.fence, lock.fence)
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["everysec", "durable"])

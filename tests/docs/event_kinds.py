@@ -12,4 +12,4 @@ _LIST: Final = re.search(
 )
 assert _LIST, "include/open.lua has no list EVENT_KINDS"
 
-EVENT_KINDS: Final = tuple(re.findall(r"'([a-z_:]+)'", _LIST[1]))
+EVENT_KINDS: Final = tuple(re.findall(r"'([a-z_:-]+)'", _LIST[1]))

@@ -192,7 +192,9 @@ def test_other_exceptions_are_retryable_and_keep_their_traceback():
 def test_caller_overrules_the_rule_and_may_leave_the_traceback_out():
     failure = Failure.from_exception(KeyError("x"), retryable=False, traceback=False)
 
-    assert failure == Failure(type="KeyError", message="'x'", retryable=False)
+    assert failure == Failure(
+        type="KeyError", message="'x'", retryable=False, kinds=("KeyError", "LookupError")
+    )
 
 
 def test_exception_without_words_is_called_by_its_name():

@@ -62,6 +62,8 @@ class Life:
             deadline=at_ms(now_ms + 30_000) if chance.random() < 0.1 else None,
             timeout=chance.choice([None, None, None, 8]),
             metadata=None,
+            concurrency_key=chance.choice([None, None, "few", "some"]),
+            fairness_key=chance.choice([None, None, "big", "small"]),
         )
 
     async def submit(self) -> None:

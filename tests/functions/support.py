@@ -78,7 +78,7 @@ def granted(raw: Sequence[Any]) -> Grant:
     status = raw[0].decode()
     if status not in ("ok", "replayed"):
         return Grant(status, [], [])
-    lost = [int(fence) for fence in raw[1].split(b",") if fence]
+    lost = [int(fence) for fence in raw[1].split(b",") if fence and status == "replayed"]
     return Grant(status, codec.claimed_of(BOARD, raw[2:]), lost)
 
 
@@ -271,8 +271,9 @@ class Stage:
         unit: float = 1,
         delay_ms: int | str = "",
         error: str = '{"type":"E","message":"m","retryable":true}',
+        mark: str = 'ab12|medium|1|E||"m"',
     ) -> str:
-        row = (task_id, fence, error, int(retryable), unit, delay_ms)
+        row = (task_id, fence, error, int(retryable), unit, delay_ms, mark, "m")
         return (await self.each("task_fail", row))[0]
 
     async def renew(self, task_id: str, fence: int, *, lease_ms: int = LEASE_MS) -> str:

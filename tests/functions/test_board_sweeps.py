@@ -208,3 +208,22 @@ def test_no_setting_is_taken_for_the_sweeps_own() -> None:
     own = {"idle", "empty_since", "failed_from", "created"}
 
     assert not own & set(BoardSettings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("setting", "counted"),
+    [({"paused": 1}, None), ({"paused_kinds": "work"}, None), ({"paused_kinds": "x"}, b"1")],
+    ids=["board", "kind", "another kind"],
+)
+async def test_a_reservation_that_lapses_in_a_pause_is_not_held_against_the_agent(
+    stage: Stage, setting: dict[str, Any], counted: bytes | None
+) -> None:
+    await stage.wait_as("mira")
+    await stage.submit("t")
+    assert await stage.status("t") == "assigned"
+    assert await stage.configure(**setting) == "ok"
+
+    await stage.after(6)
+
+    assert await stage.status("t") == "pending"
+    assert await stage.raw("HGET", "agent:mira", "lapsed") == counted

@@ -72,6 +72,23 @@ async def test_a_dependency_that_was_done_long_ago_is_satisfied(stage: Stage, pu
     assert await stage.status("t") == "pending"
 
 
+async def test_a_failed_subtree_is_removed_and_what_comes_later_knows_of_it(stage: Stage) -> None:
+    await stage.submit("root", "beside")
+    await stage.submit_all(spec(f"t{i}", f"t{i - 1}" if i else "root") for i in range(600))
+    await stage.submit(spec("joined", "t599", "beside"))
+    await end(stage, "root", "failed")
+    await stage.cascade()
+    subtree = ["root", *(f"t{i}" for i in range(600)), "joined"]
+    assert set(await stage.statuses(*subtree)) == {"failed"}
+
+    assert set(await stage.purge(*subtree)) == {"ok"}
+
+    await stage.submit(spec("late", "t300"), spec("anyway", "t300", on_dependency_failure="run"))
+    assert await stage.statuses("late", "anyway", "beside") == ["failed", "pending", "pending"]
+    counts = await stage.counts()
+    assert (counts["pending"], counts["failed"], counts["blocked"]) == (2, 1, 0)
+
+
 async def test_a_skipped_task_has_its_own_dependents_apply_their_policy(stage: Stage) -> None:
     await stage.submit(
         "root",
@@ -106,7 +123,7 @@ async def test_a_fan_of_2000_is_worked_off_in_bounded_pieces(stage: Stage, how: 
     if how == "done":
         reply = await stage.call("task_complete", "b", "i1", 1, "root", fence, "1")
     else:
-        reply = await stage.call("task_fail", "b", "i1", 1, "root", fence, "{}", 0, 1, "")
+        reply = await stage.call("task_fail", "b", "i1", 1, "root", fence, "{}", 0, 1, "", "", "")
 
     assert reply.facts[0] == "more"
     assert (await stage.counts())["blocked"] == 1_500

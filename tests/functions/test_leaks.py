@@ -9,7 +9,8 @@ from tests.functions.support import NOOR, Stage, spec
 
 pytestmark = pytest.mark.every_engine
 
-# Namespace and boards stand for ever, agents until they deregister, events by their count.
+# Namespace and boards stand for ever, agents until they deregister, events and decisions by
+# their count.
 PERMANENT = {
     "callboard:format",
     "boards",
@@ -18,6 +19,8 @@ PERMANENT = {
     "tasks:b:board",
     "agent:mira",
     "agent:noor",
+    "scheduler:decisions",
+    "scheduler:counters",
 }
 DAY = 86_400
 
@@ -27,8 +30,8 @@ def is_of_the_roster(name: str) -> bool:
 
 
 def has_a_lifetime(name: str) -> bool:
-    """Remembered requests and operations, which the engine itself deletes after ten minutes."""
-    return name.startswith(("requests:", "operations:"))
+    """What the engine itself deletes: remembered requests and operations, errors, metrics."""
+    return name.startswith(("requests:", "operations:", "errors:", "metrics:", "lockreleased:"))
 
 
 async def left(stage: Stage) -> set[str]:

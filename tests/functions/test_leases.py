@@ -392,7 +392,7 @@ async def test_a_thousand_that_fail_together_come_back_apart(stage: Stage) -> No
     chance = random.Random(7)
     await stage.submit_all(spec(f"t{i}") for i in range(1_000))
     grant = await stage.claim(limit=1_000)
-    rows = [(t.id, t.fence, "{}", 1, f"{chance.random():.6f}", "") for t in grant.tasks]
+    rows = [(t.id, t.fence, "{}", 1, f"{chance.random():.6f}", "", "", "") for t in grant.tasks]
 
     assert {*await stage.each("task_fail", *rows)} == {"retry_scheduled"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -41,3 +42,12 @@ async def test_a_call_whose_function_was_deleted_loads_it_and_runs(stage: Stage)
     reply = await stage.call("namespace_tick", 1_000, 0)
 
     assert reply.status == "due"
+
+
+def test_no_two_includes_show_the_same_name_and_all_fit_into_one_chunk() -> None:
+    shown = re.findall(r"^local ([\w, ]+)\ndo\n", library().text.decode(), re.MULTILINE)
+
+    names = [name for line in shown for name in line.split(", ")]
+
+    assert len(names) == len(set(names))
+    assert 100 < len(names) <= 190

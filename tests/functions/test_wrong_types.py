@@ -17,7 +17,7 @@ Operation = Callable[[Stage, dict[str, int]], Awaitable[Any]]
 
 BOARD_KEYS = (
     "state board heads leases reserved scheduled blocked input done failed cancelled results "
-    "unique unresolved deadlines outcomes outcome_times waiters"
+    "unique unresolved deadlines outcomes outcome_times waiters fair aside"
 ).split()
 KEYS = [
     "tasks:b",
@@ -31,6 +31,13 @@ KEYS = [
     "held:mira",
     "parked:mira",
     "tasks:b:parked",
+    "agents:runs:mira",
+    "scheduler:decisions",
+    "scheduler:counters",
+    "errors:tasks:log",
+    "errors:counters",
+    "errors:unique_signatures",
+    "errors:recent",
 ]
 
 

@@ -346,7 +346,7 @@ def key_names_astray(house: House) -> list[str]:
     """Key names are written in `include/keys.lua` and mirrored in `engine/keys.py`, only there."""
     names = _key_names(house)
     # These also begin the names of events.
-    events = ("agent:", "run:", "team:")
+    events = ("agent:", "inbox:", "message:", "run:", "team:")
     prefixes = tuple(n for n in names if n.endswith(":") and n[0] != ":" and n not in events)
     where = "use engine/keys.py, or its Lua twin"
     texts: list[PythonFile | LuaFile] = [*house.python, *house.operations, *house.includes]
@@ -366,6 +366,8 @@ KEY_NAMES_ALLOWED = {
     (PACKAGE + "engine/connection.py", "callboard:format"),
     # Here it begins the names of events.
     (PACKAGE + "teams/lead.py", "run:"),
+    # Here it begins the names of components.
+    (INCLUDES + "breaker.lua", "agent:"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.interfaces.cli_support import Cli
 
 
-@pytest.mark.parametrize("verb", ["show", "drain", "activate", "deregister", "heartbeat"])
+@pytest.mark.parametrize("verb", ["show", "tasks", "drain", "activate", "deregister", "heartbeat"])
 def test_an_agent_that_is_not_there_is_exit_code_4(cli: Cli, verb: str) -> None:
     ran = cli("agents", verb, "nosuch", "--json")
 
@@ -86,3 +86,18 @@ def test_what_a_deregistered_agent_held_goes_back(cli: Cli) -> None:
 
     assert told.out == "Agent mira is off the roster; 1 task went back.\n"
     assert cli.json("tasks", "show", task)["status"] == "pending"
+
+
+def test_the_tasks_that_an_agent_holds_are_listed(cli: Cli) -> None:
+    cli.ok("agents", "register", "mira")
+    empty = cli.ok("agents", "tasks", "mira").out
+    cli.ok("tasks", "add", "greet", "--id", "t1")
+    cli.ok("tasks", "claim", "--agent", "mira")
+
+    told = cli.ok("agents", "tasks", "mira").out
+    (task,) = cli.json("agents", "tasks", "mira")["tasks"]
+
+    assert empty == "mira holds no task. What waits: callboard boards list\n"
+    assert "t1" in told
+    assert (task["board"], task["id"]) == ("default", "t1")
+    assert str(task["fence"]) in told

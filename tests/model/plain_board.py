@@ -183,7 +183,7 @@ class Plain:
     def _offer(self, item: Item) -> None:
         board = item.board
         best: list | None = None
-        least = 0.0
+        least = (0.0, 0.0)
         for waiter in self._waiters(board) if not board.is_paused else ():
             agent = self.agents[waiter[1]]
             if waiter[2] <= 0:
@@ -191,7 +191,7 @@ class Plain:
             if agent.status != "active" or not agent.fits(item.spec.lane):
                 continue
             count = len(self.held_by(agent.id)) + len(self.reserved_for(agent.id))
-            load = count / agent.ready
+            load = (count / agent.ready, count / agent.limit)
             if count < agent.limit and (best is None or load < least):
                 best, least = waiter, load
         if best is None:

@@ -117,6 +117,9 @@ class Engine:
         for board in BOARDS:
             await self.functions.call("board_configure", board, "")
         for agent in agents:
+            # A foreign value keeps their speeds unknown, which the model does not know either.
+            runs = f"{self.keys.prefix}agents:runs:{agent.id}"
+            await self.bench.connection.call("SET", runs, "unknown")
             profile = f"worker;{'gpu' if agent.gpu else ''};;;{','.join(agent.kinds)}"
             ahead = agent.limit - agent.ready
             await self.functions.call(
@@ -220,6 +223,8 @@ class Engine:
             int(retryable),
             "0.5",
             round(delay * 1000),
+            'ab12|medium|1|E||"m"',
+            "m",
         )
         return await self._answered("task_fail", board, "", 1, *row)
 

@@ -452,7 +452,7 @@ async def told(board: ThrowawayBoard, handler: Any, **fields: Any) -> list[tuple
 
     def observe(name: str, facts: Mapping[str, Any]) -> None:
         if name.startswith("worker.task_"):
-            rest = {key: value for key, value in facts.items() if key != "seconds"}
+            rest = {key: facts[key] for key in ("task", "kind", "ending") if key in facts}
             heard.append((name.removeprefix("worker.task_"), rest))
 
     worker = worker_of(handlers={"k": handler}, drain=0.05)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import callboard.sync
-from callboard import Status, TaskSpec, app, runs
+from callboard import Status, TaskSpec, app, locking, runs
 from callboard.exceptions import (
     ConfigError,
     EngineError,
@@ -27,7 +27,18 @@ from callboard.exceptions import (
     TaskNotFound,
 )
 from callboard.sdk import sync
-from callboard.services import agents, boards, dead_letters, events, tasks, teams
+from callboard.services import (
+    agents,
+    boards,
+    breakers,
+    conflicts,
+    context,
+    dead_letters,
+    events,
+    scheduler,
+    tasks,
+    teams,
+)
 
 
 @pytest.fixture
@@ -52,7 +63,12 @@ ONLY_ASYNC = {"listen"}
         (sync.Agents, agents.Agents),
         (sync.Events, events.Events),
         (sync.Teams, teams.Teams),
+        (sync.Locks, locking.Locks),
         (sync.Runs, runs.Runs),
+        (sync.Scheduler, scheduler.Scheduler),
+        (sync.Breakers, breakers.Breakers),
+        (sync.Contexts, context.Contexts),
+        (sync.Conflicts, conflicts.Conflicts),
     ],
     ids=lambda one: f"{one.__module__}.{one.__name__}",
 )

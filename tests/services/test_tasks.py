@@ -93,6 +93,26 @@ async def test_a_bad_task_is_refused_with_the_cure_and_its_batch_with_it(
     assert await cb.boards.list() == []
 
 
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("priorty", "Did you mean priority=?"),
+        ("max_attempts", "Did you mean retry=RetryPolicy(max_retries=...)?"),
+        ("zzz", "no field 'zzz'. Fields are kind, payload, id, "),
+    ],
+    ids=["a slip", "a field of the retry policy", "unlike any"],
+)
+async def test_a_field_that_a_task_has_not_is_refused_with_the_nearest(
+    cb: Callboard, field: str, told: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        await cb.tasks.submit("work", **{field: 1})
+
+    assert told in str(refusal.value)
+    assert "fairness_key, affinity_key." in str(refusal.value)
+    assert await cb.boards.list() == []
+
+
 async def test_a_bad_kind_is_refused(cb: Callboard) -> None:
     kinds: list[Any] = ["", "a b", "x" * 129, 5, None, ["a"]]
     for kind in kinds:

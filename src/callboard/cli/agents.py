@@ -69,6 +69,17 @@ async def show(cb: "Callboard", out: Output, agent: options.AgentId) -> None:
     out.emit(found, render_agents.whole, found, out.width)
 
 
+@command(app, "tasks", example="callboard agents tasks mira")
+async def tasks(
+    cb: "Callboard", out: Output, agent: options.AgentId, limit: options.Limit = 100
+) -> None:
+    """List the tasks that an agent holds now, on all boards, as it claimed them."""
+    from callboard.cli import render_agents
+
+    found = await cb.agents.tasks(agent, limit=limit)
+    out.emit({"tasks": found}, render_agents.held, agent, found, out.width)
+
+
 @command(
     app,
     "register",
@@ -98,6 +109,14 @@ async def register(
     max_concurrent: Annotated[
         int, typer.Option("--max-concurrent", metavar="N", help="Tasks it may hold.")
     ] = 100,
+    weight: Annotated[
+        float,
+        typer.Option("--weight", metavar="X", help="Its share, where a strategy goes by weight."),
+    ] = 1.0,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", metavar="N", help="Of equal agents the higher comes first."),
+    ] = 0,
     interval: Annotated[
         str,
         typer.Option("--interval", metavar="TIME", help="After three without a sign it is lost."),
@@ -113,6 +132,8 @@ async def register(
         kinds=parse.names(kind),
         tags=parse.names(tag),
         max_concurrent=max_concurrent,
+        weight=weight,
+        priority=priority,
         heartbeat_interval=parse.seconds("interval", interval) or 0.0,
     )
     word = "registered" if done.is_new else "updated"

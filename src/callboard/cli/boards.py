@@ -143,6 +143,24 @@ async def configure(
     claims_most: Annotated[
         int | None, typer.Option("--claims-most", metavar="N", help="Claims given out in all.")
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", metavar="NAME", help="Which agent a ready task goes to, as best_idle."
+        ),
+    ] = None,
+    steal_most: Annotated[
+        int | None,
+        typer.Option(
+            "--steal-most", metavar="N", help="Others' reservations that a claim may take over."
+        ),
+    ] = None,
+    steal_threshold: Annotated[
+        int | None,
+        typer.Option(
+            "--steal-threshold", metavar="N", help="Only from agents with so many reserved."
+        ),
+    ] = None,
 ) -> None:
     """Set what is given, and leave the rest; a missing board is made."""
     from callboard.cli import render_boards
@@ -158,6 +176,9 @@ async def configure(
         crashes=crashes,
         concurrency=concurrency,
         claims_most=claims_most,
+        strategy=strategy,
+        steal_most=steal_most,
+        steal_threshold=steal_threshold,
     )
     if settings == BoardSettings():
         raise InvalidArgument("Nothing to set. Give a setting, as --limit 50000.")

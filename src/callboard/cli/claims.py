@@ -87,7 +87,7 @@ async def _registered(
 
 _KEPT = (
     *("agent_type", "services", "labels", "kinds", "tags"),
-    *("endpoints", "metadata", "version", "max_concurrent"),
+    *("endpoints", "metadata", "version", "max_concurrent", "weight", "priority"),
 )
 
 

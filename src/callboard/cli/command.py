@@ -114,13 +114,18 @@ def sign(function: Callable[..., Any], own: Iterable[inspect.Parameter] = ()) ->
 
 
 def command(
-    app: typer.Typer, name: str, *, example: str, panel: str | None = None
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    panel: str | None = None,
+    kind: type[typer.core.TyperCommand] | None = None,
 ) -> Callable[[F], F]:
     """Make a function the command *name*; its docstring and *example* are the help.
 
     A coroutine function is given an open connection and the output, a plain one the options
     and the output; its other parameters are those of the command. What it returns is the
-    exit code, None for 0.
+    exit code, None for 0. A command with words of its own to read is of another *kind*.
     """
 
     def decorate(function: F) -> F:
@@ -140,7 +145,8 @@ def command(
                 raise typer.Exit(code)
 
         sign(run, own)
-        app.command(name, help=_help(function, example), rich_help_panel=panel)(run)
+        text = _help(function, example)
+        app.command(name, cls=kind, help=text, rich_help_panel=panel)(run)
         return function
 
     return decorate

@@ -189,8 +189,13 @@ def _tell(
 
 
 @contextlib.contextmanager
-def caught(first: Callable[[int], None], again: Callable[[int], None]) -> Iterator[list[int]]:
-    """Call *first* for the first SIGINT or SIGTERM, *again* for those after; yields what came."""
+def caught(
+    first: Callable[[int], None], again: Callable[[int], None], *more: signal.Signals
+) -> Iterator[list[int]]:
+    """Call *first* for the first SIGINT or SIGTERM, *again* for those after; yields what came.
+
+    *More* signals are caught too, except where they are ignored, as ``nohup`` has it.
+    """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -201,7 +206,8 @@ def caught(first: Callable[[int], None], again: Callable[[int], None]) -> Iterat
         came.append(number)
         (first if len(came) == 1 else again)(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    heeded = [number for number in more if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = (signal.SIGINT, signal.SIGTERM, *heeded)
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         loop.add_signal_handler(number, catch, int(number))

@@ -68,10 +68,10 @@ def moment(what: str, text: str | None, *, past: bool = False) -> datetime | Non
     """
     if text is None:
         return None
-    if _DURATION.fullmatch(text.strip().lower()):
-        span = timedelta(seconds=seconds(what, text) or 0)
-        return datetime.now(UTC) - span if past else datetime.now(UTC) + span
     try:
+        if _DURATION.fullmatch(text.strip().lower()):
+            span = timedelta(seconds=seconds(what, text) or 0)
+            return datetime.now(UTC) - span if past else datetime.now(UTC) + span
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidArgument(

@@ -16,15 +16,26 @@ import typer
 from callboard.cli import (
     agents,
     boards,
+    breakers,
+    conflicts,
+    context,
     dead_letters,
     demo,
     doctor,
     engine,
+    errors,
     events,
     failures,
+    flow,
     init,
+    lock_run,
+    message_links,
+    metrics,
+    recurring,
     run,
     runs,
+    scheduler,
+    simulate,
     teams,
     version,
     worker,
@@ -82,10 +93,21 @@ app.add_typer(teams.app, rich_help_panel=WORK)
 app.add_typer(tasks_app, rich_help_panel=WORK)
 app.add_typer(boards.app, rich_help_panel=WORK)
 app.add_typer(dead_letters.app, rich_help_panel=WORK)
+app.add_typer(message_links.app, rich_help_panel=WORK)
+app.add_typer(lock_run.app, rich_help_panel=WORK)
+app.add_typer(recurring.app, rich_help_panel=WORK)
+app.add_typer(flow.app, rich_help_panel=WORK)
+app.add_typer(scheduler.app, rich_help_panel=WORK)
+app.add_typer(breakers.app, rich_help_panel=WORK)
 worker.add_to(app, WORK)
 events.add_to(app, WATCH)
 app.add_typer(agents.app, rich_help_panel=WATCH)
+app.add_typer(context.app, rich_help_panel=WORK)
+app.add_typer(conflicts.app, rich_help_panel=WORK)
+app.add_typer(errors.app, rich_help_panel=WATCH)
+app.add_typer(metrics.app, rich_help_panel=WATCH)
 doctor.add_to(app, WATCH)
+app.add_typer(simulate.app, rich_help_panel=WATCH)
 app.add_typer(engine.app, rich_help_panel=OPERATE)
 app.add_typer(engine.functions, rich_help_panel=OPERATE)
 version.add_to(app, OPERATE)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from callboard.cli.render import Column, age, fields, heading, json_text, status, table, when
 from callboard.domain.agent import Agent
+from callboard.services.agents import HeldTask
 
 _COLUMNS: Final = (
     Column("AGENT"),
@@ -18,6 +19,11 @@ _COLUMNS: Final = (
     Column("HEALTH", drop=1, right=True),
     Column("HEARD", drop=3, right=True),
     Column("CAPABILITIES", drop=4, shrinks=True),
+)
+_HELD: Final = (
+    Column("TASK"),
+    Column("BOARD", shrinks=True),
+    Column("FENCE", drop=1, right=True),
 )
 _PROCESSES: Final = (
     Column("PROCESS"),
@@ -66,6 +72,14 @@ def whole(agent: Agent, width: int) -> Iterator[str | Text]:
         yield from table(_PROCESSES, rows, width)
 
 
+def held(agent: str, tasks: Sequence[HeldTask], width: int) -> Iterator[str | Text]:
+    """A line a task that the agent holds."""
+    if not tasks:
+        yield f"{agent} holds no task. What waits: callboard boards list"
+        return
+    yield from table(_HELD, ((task.id, task.board, task.fence) for task in tasks), width)
+
+
 def _facts(agent: Agent) -> list[tuple[str, object]]:
     return [
         ("type", agent.agent_type),
@@ -74,6 +88,8 @@ def _facts(agent: Agent) -> list[tuple[str, object]]:
         ("holds", f"{agent.held} of at most {agent.capacity}, runs {agent.slots} at once"),
         ("parked", agent.parked or None),
         ("reserved", agent.reserved or None),
+        ("weight", f"{agent.weight:g}" if agent.weight != 1 else None),
+        ("priority", agent.priority or None),
         ("capabilities", ", ".join(agent.capabilities)),
         ("services", ", ".join(agent.services)),
         ("labels", ", ".join(f"{key}={value}" for key, value in agent.labels.items())),

@@ -87,4 +87,8 @@ def _settings(settings: BoardSettings) -> Iterator[tuple[str, object]]:
         value = getattr(settings, name)
         if value is not None:
             is_time = name in ("step", "unresolved_after", "finished_for", "dead_for")
-            yield name.replace("_", " "), span(value) if is_time else f"{value:,}"
+            yield name.replace("_", " "), span(value) if is_time else _plain(value)
+
+
+def _plain(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -13,6 +13,9 @@ from callboard.domain.event import Event, Fact, Gap
 FACTS_SHOWN: Final = 20
 """A batch of a thousand is one event: more of it would bury the others."""
 
+EXTRA_SHOWN: Final = 160
+"""A sample of metrics, or what a task told, may be pages long."""
+
 
 def lines(event: Event | Gap) -> Iterator[Text]:
     """A line for each fact; a gap says what is missing."""
@@ -45,4 +48,7 @@ def _line(event: Event, fact: Fact) -> Text:
             line.append("  " + one_line(word))
     if fact.fence:
         line.append(f"  #{fact.fence}", style="dim")
-    return line.append(f"  {one_line(fact.extra)}" if fact.extra else "", style="dim")
+    extra = one_line(fact.extra)
+    if len(extra) > EXTRA_SHOWN:
+        extra = f"{extra[:EXTRA_SHOWN]}… (all of it with --json)"
+    return line.append(f"  {extra}" if extra else "", style="dim")

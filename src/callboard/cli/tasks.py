@@ -20,6 +20,7 @@ app = group("tasks", "Add tasks, look at them, steer them, and hold them by hand
 LOOK = "Add and look"
 REQUIRES = "What an agent must have"
 LATER = "When, how long, how often"
+KEYS = "Keys, which callboard flow limits"
 
 
 @command(
@@ -188,6 +189,33 @@ async def add(
             "--retry-cap", metavar="TIME", help="No wait is longer.", rich_help_panel=LATER
         ),
     ] = f"{RetryPolicy().cap:g}",
+    concurrency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--concurrency-key",
+            metavar="KEY",
+            help="Counts against what the key allows at once.",
+            rich_help_panel=KEYS,
+        ),
+    ] = None,
+    rate_key: Annotated[
+        str | None,
+        typer.Option(
+            "--rate-key",
+            metavar="KEY",
+            help="Counts against the key's rate.",
+            rich_help_panel=KEYS,
+        ),
+    ] = None,
+    fairness_key: Annotated[
+        str | None,
+        typer.Option(
+            "--fairness-key",
+            metavar="KEY",
+            help="Takes turns with tasks of other keys.",
+            rich_help_panel=KEYS,
+        ),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -239,6 +267,9 @@ async def add(
         timeout=parse.seconds("timeout", timeout),
         lease=parse.seconds("lease", lease),
         retry=_retry(retries, retry_base, retry_factor, retry_cap),
+        concurrency_key=concurrency_key,
+        rate_key=rate_key,
+        fairness_key=fairness_key,
     )
     (handle,) = await cb.board(board).tasks.submit_many([spec], created_by=parse.operator())
     if wait:

@@ -33,6 +33,9 @@ LOST_AFTER: Final = 3
 
 SUSPECT_AFTER: Final = 1.5
 CAPACITY_MAX: Final = 100_000
+WEIGHT_MIN: Final = 0.001
+WEIGHT_MAX: Final = 1_000
+PRIORITY_MOST: Final = 1_000
 PROFILE_MAX: Final = 4_000
 JSON_MAX: Final = 65_536
 METRICS_MAX: Final = 64
@@ -72,6 +75,9 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
         max_concurrent: Tasks it may hold where no instances say otherwise.
         heartbeat_interval: Seconds, 0.1 to 3,600.
         status: Declared; None keeps ``draining`` and ``maintenance``, else ``active``.
+        weight: Its share of the work, beside others', where a strategy goes by weight; 0.001
+            to 1,000.
+        priority: −1000 to 1000; of equal agents the higher one is chosen first.
     """
 
     id: str
@@ -87,6 +93,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int = 100
     heartbeat_interval: float = HEARTBEAT_DEFAULT
     status: DeclaredStatus | None = None
+    weight: float = 1.0
+    priority: int = 0
 
     @property
     def profile(self) -> str:
@@ -148,6 +156,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         held: Tasks it holds now; *parked* ones, whose holder waits, not counted.
         reserved: Tasks reserved for it that it has not taken up.
         lapsed: Reservations that it let lapse since its last claim.
+        weight: As declared: its share where a strategy goes by weight.
+        priority: As declared: of equal agents the higher one is chosen first.
         revision: Rises with each change of what it can serve.
         last_heartbeat: None where none was ever heard.
         instances: Its live processes, oldest first; empty where it runs without.
@@ -179,6 +189,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     reserved: int = 0
     lapsed: int = 0
+    weight: float = 1.0
+    priority: int = 0
     revision: int = 0
     heartbeat_interval: float = HEARTBEAT_DEFAULT
     registered_at: datetime
@@ -351,6 +363,20 @@ def check_capacity(what: str, value: object, low: int = 1) -> int:
             field=what,
         )
     return value
+
+
+def check_weight(weight: object) -> float:
+    """Return *weight* if it is a number from 0.001 to 1,000."""
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        fits = False
+    else:
+        fits = WEIGHT_MIN <= weight <= WEIGHT_MAX
+    if not fits:
+        raise InvalidArgument(
+            f"weight is {weight!r}; it must be a number from {WEIGHT_MIN} to {WEIGHT_MAX:,}.",
+            field="weight",
+        )
+    return float(weight)  # type: ignore[arg-type] # a number: seen above
 
 
 def check_host(host: object) -> str:

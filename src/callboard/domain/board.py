@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from callboard.domain.strategy import check_built_in
 from callboard.exceptions import InvalidArgument
 
 DEFAULT_BOARD: Final = "default"
@@ -31,6 +32,12 @@ class BoardSettings(msgspec.Struct, frozen=True, kw_only=True):
             As many as agents claim, unless set.
         claims_most: Claims that it gives out in all, counted from when this is set. As many
             as there is work, unless set.
+        strategy: Which agent a task that becomes ready is given to. ``best_idle``, which
+            takes one that waits.
+        steal_most: Tasks reserved for others that one claim takes over at most; 0 for none.
+            100.
+        steal_threshold: Tasks that must be reserved for an agent before any of them is taken
+            over. 2.
     """
 
     step: float | None = None
@@ -43,6 +50,9 @@ class BoardSettings(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int | None = None
     concurrency: int | None = None
     claims_most: int | None = None
+    strategy: str | None = None
+    steal_most: int | None = None
+    steal_threshold: int | None = None
 
 
 _SCALES: Final[Mapping[str, tuple[float, float, float]]] = {
@@ -56,6 +66,8 @@ _SCALES: Final[Mapping[str, tuple[float, float, float]]] = {
     "crashes": (1, 1, 1_000),
     "concurrency": (1, 1, 100_000_000),
     "claims_most": (1, 0, 100_000_000),
+    "steal_most": (1, 0, 100),
+    "steal_threshold": (1, 2, 1_000_000),
 }
 """What a setting is multiplied by for the engine, and its bounds."""
 
@@ -81,6 +93,8 @@ def encode_settings(settings: BoardSettings) -> list[str]:
                 field=name,
             )
         pairs += [name, str(round(value * scale))]
+    if settings.strategy is not None:
+        pairs += ["strategy", check_built_in(settings.strategy)]
     return pairs
 
 
@@ -90,6 +104,8 @@ def decode_settings(raw: Mapping[str, str]) -> BoardSettings:
     for name, (scale, _, _) in _SCALES.items():
         if name in raw:
             values[name] = int(raw[name]) / scale if scale != 1 else int(raw[name])
+    if "strategy" in raw:
+        values["strategy"] = raw["strategy"]
     return BoardSettings(**values)
 
 

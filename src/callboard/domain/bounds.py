@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from callboard.domain.names import NAME, check_name
@@ -24,10 +24,36 @@ def check_whole(what: str, value: Any, low: int, high: int) -> int:
 
 
 def check_text(what: str, value: Any) -> str:
+    """Return *value* if it is a string that can be stored: of whole characters.
+
+    Raises:
+        InvalidArgument: It is none, or holds half a surrogate pair, which UTF-8 does not have.
+    """
+    text = check_string(what, value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(
+                f"{what} has half a character, {text[error.start]!r}, at {error.start}. Decode "
+                "with errors='replace', or encode with errors='backslashreplace'.",
+                field=what,
+            ) from error
+    return text
+
+
+def check_string(what: str, value: Any) -> str:
     """Return *value* if it is a string, of any content."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
     return value
+
+
+def check_list(what: str, values: Any) -> list[Any]:
+    """Return the values as a list; a text is no list, nor is anything else but an iterable."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{what} must be a list, not {type(values).__name__}.", field=what)
+    return list(values)
 
 
 def check_claim(task_id: Any, fence: Any) -> None:

@@ -23,6 +23,9 @@ FACTOR_MAX: Final = 100.0
 CAP_SECONDS_MAX: Final = 2_592_000.0
 """Thirty days: also the longest delay that a handler may ask for."""
 
+KINDS_MAX: Final = 32
+"""Of the classes that an exception is of."""
+
 TYPE_BYTES_MAX: Final = 256
 MESSAGE_BYTES_MAX: Final = 4_096
 DETAILS_BYTES_MAX: Final = 8_192
@@ -141,6 +144,12 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return cls(max_retries=retries, base=base / 1000, factor=factor / 1000, cap=cap / 1000)
 
 
+def names_of(error: BaseException) -> list[str]:
+    """The names of an exception's class and of those that it is a kind of, nearest first."""
+    plain = (BaseException, Exception, object)
+    return [kind.__qualname__ for kind in type(error).__mro__ if kind not in plain]
+
+
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an attempt failed, bounded in size however it was made.
 
@@ -155,6 +164,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         delay: Seconds that the handler asked to wait, 0 to 30 days; None: as the policy says.
         details: Plain JSON values, at most 8 KiB encoded; more is replaced by a note.
         traceback: At most 8 KiB, its end kept, where the fault is.
+        kinds: Names of the classes that the exception is of, for the rules on errors where it
+            is reported; at most 32. They are not kept.
     """
 
     type: str
@@ -163,6 +174,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     delay: float | None = None
     details: dict[str, Any] | None = None
     traceback: str | None = None
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Cut each field to its bound."""
@@ -172,6 +184,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             "delay": _bound_delay(self.delay),
             "details": _plain_details(self.details) if self.details else None,
             "traceback": _keep_end(self.traceback, TRACEBACK_BYTES_MAX) if self.traceback else None,
+            "kinds": tuple(self.kinds[:KINDS_MAX]),
         }
         for field, value in bounded.items():
             msgspec.structs.force_setattr(self, field, value)
@@ -198,11 +211,13 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             delay=_own_delay(exc),
             details=_own_details(exc),
             traceback=_traceback(exc) if traceback else None,
+            kinds=tuple(names_of(exc)),
         )
 
     def encode(self) -> bytes:
-        """Return it as JSON; fields that are None are left out."""
-        return msgspec.json.encode(self)
+        """Return it as JSON; fields that are None, and *kinds*, are left out."""
+        kept = msgspec.structs.replace(self, kinds=()) if self.kinds else self
+        return msgspec.json.encode(kept)
 
     @classmethod
     def decode(cls, data: bytes | str) -> Self:

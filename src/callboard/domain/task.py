@@ -6,6 +6,7 @@ the diagram in the docs and the tests agree with this table by test.
 
 from __future__ import annotations
 
+import difflib
 import os
 import random
 import time
@@ -164,6 +165,11 @@ class TaskSpec(msgspec.Struct, kw_only=True):
         lease: Seconds without a renewal after which the holder counts as gone, 0.1 to 3600;
             the worker's own (30) where not given.
         retry: The retry policy; 3 retries with full jitter where not given.
+        concurrency_key: Counts against what ``cb.flow`` allows to be claimed at once with it.
+        rate_key: Each claim counts against the rate that ``cb.flow`` sets for it.
+        fairness_key: Takes turns with tasks of other such keys, however many each has.
+        affinity_key: Under the strategy ``consistent_hash``, tasks with the same key go to the
+            same agent, as long as that has room: 1 to 256 characters.
     """
 
     kind: str
@@ -186,6 +192,32 @@ class TaskSpec(msgspec.Struct, kw_only=True):
     timeout: float | None = None
     lease: float | None = None
     retry: RetryPolicy | None = None
+    concurrency_key: str | None = None
+    rate_key: str | None = None
+    fairness_key: str | None = None
+    affinity_key: str | None = None
+
+
+def spec_of(**fields: Any) -> TaskSpec:
+    """The task to submit with these fields.
+
+    Raises:
+        InvalidArgument: A task has no such field; the message names the nearest.
+    """
+    known = TaskSpec.__struct_fields__
+    unknown = next((name for name in fields if name not in known), None)
+    if unknown is not None:
+        of_retry = RetryPolicy.__struct_fields__
+        near = difflib.get_close_matches(unknown, (*known, *of_retry), 1, 0.5)
+        meant = ""
+        if near:
+            name = f"retry=RetryPolicy({near[0]}=...)" if near[0] in of_retry else f"{near[0]}="
+            meant = f" Did you mean {name}?"
+        raise InvalidArgument(
+            f"A task has no field {unknown!r}.{meant} Fields are {', '.join(known)}.",
+            field=unknown,
+        )
+    return TaskSpec(**fields)
 
 
 NULL: Final = msgspec.Raw(b"null")
@@ -216,6 +248,10 @@ class Body(msgspec.Struct, omit_defaults=True, kw_only=True):
     timeout: float | None = None
     lease: float | None = None
     retry: RetryPolicy | None = None
+    concurrency_key: str | None = None
+    rate_key: str | None = None
+    fairness_key: str | None = None
+    affinity_key: str | None = None
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -287,6 +323,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     lease: float | None = None
     retry: RetryPolicy = RetryPolicy()
+    concurrency_key: str | None = None
+    rate_key: str | None = None
+    fairness_key: str | None = None
+    affinity_key: str | None = None
     attempt: int = 0
     failures: int = 0
     crashes: int = 0
@@ -425,6 +465,11 @@ class Claimed:
         return self._large
 
     @property
+    def trace_context(self) -> str:
+        """The W3C ``traceparent`` that the task carries; empty for none."""
+        return _trace_decoder.decode(self._body).trace_context
+
+    @property
     def payload(self) -> msgspec.Raw:
         """The payload as JSON, verbatim."""
         return (
@@ -444,6 +489,13 @@ class _PayloadOnly(msgspec.Struct):
 
 
 _payload_decoder: Final = msgspec.json.Decoder(_PayloadOnly)
+
+
+class _TraceOnly(msgspec.Struct):
+    trace_context: str = ""
+
+
+_trace_decoder: Final = msgspec.json.Decoder(_TraceOnly)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -568,8 +620,15 @@ def _plain_lane(kind: str) -> str:
     return f"{check_name('kind', kind)};;;;"
 
 
-def lane_of(kind: str, requirements: Requirements) -> str:
-    """The lane of tasks that any agent serves alike: ``kind;type;capabilities;services;labels``."""
+def lane_of(kind: str, requirements: Requirements, flow: str = "") -> str:
+    """The lane of tasks that any agent serves alike, and that have the same keys.
+
+    ``kind;type;capabilities;services;labels``, then the health that is asked for and *flow*,
+    the keys, where there are any.
+    """
+    if flow:
+        lane = lane_of(kind, requirements)
+        return f"{lane}{';' if lane.count(';') == 5 else ';;'}{flow}"
     if requirements is NO_REQUIREMENTS or requirements == NO_REQUIREMENTS:
         try:
             return _plain_lane(kind)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
+from callboard.domain.strategy import Decision, recorded
 from callboard.domain.task import Record, Status, at_ms, parse_record
 
 NAMES_SHOWN: Final = 5
@@ -20,7 +21,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         status: Where it stands.
         code: The reason as one word: ``unmet_dependencies``, ``unknown_dependency``,
-            ``at_limit``, ``board_closed``,
+            ``at_limit``, ``board_closed``, ``concurrency_limited``, ``rate_limited``,
+            ``key_paused``, ``breaker_open``,
             ``no_agents``, ``no_agent_fits``, ``agents_full``, ``agents_draining``,
             ``paused``, ``kind_paused``, ``not_before``, ``backing_off``, ``input_required``,
             ``reserved``, ``held``, ``cancel_requested``, ``claimable``, ``done``,
@@ -30,8 +32,10 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         until: When the state ends by itself: the lease, the reservation, the wait.
         agent: The agent concerned.
         ahead: Tasks before it in its lane.
-        agents: By verdict (``could_claim full draining unhealthy does_not_fit``), the names.
+        agents: By verdict (``could_claim full breaker_open draining unhealthy
+            does_not_fit``), the names.
         missing: What agents lack that the task asks for, with how many lack it.
+        decision: The last one that gave the task to an agent, where it is kept still.
     """
 
     task: str
@@ -45,12 +49,13 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     ahead: int = 0
     agents: dict[str, tuple[str, ...]] = {}
     missing: dict[str, int] = {}
+    decision: Decision | None = None
 
 
 def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
     """Turn the facts of ``task_why`` into an explanation."""
     now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents = reply[1:11]
-    waiting, closed, limit, most = reply[11:]
+    waiting, closed, limit, most, flow, breaker, decision = reply[11:18]
     record = parse_record(raw)
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     until = at_ms(float(due)) if due else None
@@ -71,8 +76,52 @@ def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
         is_closed=bool(closed),
         limit=limit.decode(),
         most=int(most),
+        flow=_flow_of(flow),
+        breaker=_breaker_of(breaker),
+        decision=recorded(decision) if decision else None,
     )
     return _EXPLAIN[record.status](facts)
+
+
+class _Flow(msgspec.Struct, frozen=True):
+    """The key that holds a task back."""
+
+    what: str
+    key: str
+    limit: int
+    used: int
+    until: datetime | None
+    holders: tuple[str, ...]
+
+
+def _flow_of(values: Sequence[Any]) -> _Flow | None:
+    if not values or not values[0]:
+        return None
+    what, key, limit, used, until_ms, holders = values
+    return _Flow(
+        what.decode(),
+        key.decode(),
+        int(limit),
+        int(used),
+        at_ms(int(until_ms)) if until_ms else None,
+        tuple(holder.decode().replace(":", "/", 1) for holder in holders),
+    )
+
+
+class _Breaker(msgspec.Struct, frozen=True):
+    """The breaker of the task's kind, which lets nothing through."""
+
+    component: str
+    state: str
+    retry_ms: int
+    probes: int
+
+
+def _breaker_of(values: Sequence[Any]) -> _Breaker | None:
+    if not values:
+        return None
+    _, component, state, retry_ms, probes = values
+    return _Breaker(component.decode(), state.decode(), int(retry_ms), int(probes))
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +141,9 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_closed: bool
     limit: str
     most: int
+    flow: _Flow | None
+    breaker: _Breaker | None
+    decision: Decision | None
 
     def why(self, code: str, text: str, **more: Any) -> Why:
         return Why(
@@ -99,9 +151,16 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
             board=self.board,
             status=self.record.status,
             code=code,
-            text=text,
+            text=text if self.decision is None else f"{text} {self.chosen()}",
+            decision=self.decision,
             **more,
         )
+
+    def chosen(self) -> str:
+        """How it came to the agent that it was last given to."""
+        assert self.decision is not None
+        who, now = self.decision.agent, self.record.agent
+        return self.decision.text if who == now else f"It was given to {who!r} first."
 
     def in_seconds(self) -> str:
         if self.until is None:
@@ -185,6 +244,8 @@ def _pending(facts: _Facts) -> Why:
             f"Board {facts.board!r} is paused. Resume it: callboard boards resume {facts.board}.",
             **more,
         )
+    if facts.breaker is not None:
+        return _kept_back(facts, facts.breaker, ahead, more)
     kind = facts.record.kind
     if facts.is_kind_paused:
         return facts.why(
@@ -192,6 +253,8 @@ def _pending(facts: _Facts) -> Why:
         )
     if facts.limit:
         return facts.why("at_limit", _limit_text(facts) + ahead, **more)
+    if facts.flow is not None:
+        return _held_back(facts, facts.flow, ahead, more)
     if not facts.agents:
         return facts.why(
             "no_agents",
@@ -207,6 +270,16 @@ def _pending(facts: _Facts) -> Why:
             "agents_full",
             f"All agents that fit are full: {_listed(by_verdict['full'])}.{ahead} It waits for "
             f"a free slot.",
+            **more,
+        )
+    if "breaker_open" in by_verdict:
+        first = by_verdict["breaker_open"][0]
+        return facts.why(
+            "breaker_open",
+            f"The breakers of all agents that fit are open: "
+            f"{_listed(by_verdict['breaker_open'])}.{ahead} "
+            f"See callboard breakers show agent:{first}.",
+            agent=first,
             **more,
         )
     if "draining" in by_verdict or "unhealthy" in by_verdict:
@@ -225,6 +298,40 @@ def _pending(facts: _Facts) -> Why:
         "Start a worker that has it, or submit the task without it.",
         **more,
     )
+
+
+def _kept_back(facts: _Facts, breaker: _Breaker, ahead: str, more: dict[str, Any]) -> Why:
+    name = breaker.component
+    until = None
+    if breaker.state == "half-open":
+        noun = "probe" if breaker.probes == 1 else "probes"
+        text = f"The breaker {name} is half-open, with {breaker.probes} {noun} under way."
+    elif breaker.retry_ms < 0:
+        text = f"{name} is isolated. Let it go on: callboard breakers reset {name}."
+    else:
+        until = facts.now + timedelta(milliseconds=breaker.retry_ms)
+        text = f"The breaker {name} is open; it is tried again in {breaker.retry_ms / 1000:.1f} s."
+    return facts.why("breaker_open", text + ahead, until=until, **more)
+
+
+def _held_back(facts: _Facts, flow: _Flow, ahead: str, more: dict[str, Any]) -> Why:
+    key = flow.key
+    if flow.what == "paused":
+        text = f"Tasks with key {key!r} are paused. Resume them: callboard flow resume {key}."
+        return facts.why("key_paused", text, **more)
+    if flow.what == "rate":
+        seconds = (flow.until - facts.now).total_seconds() if flow.until else 0.0
+        text = f"Rate key {key!r} lets the next task through in {max(seconds, 0.0):.1f} s.{ahead}"
+        return facts.why("rate_limited", text, until=flow.until, **more)
+    held = f", held by {', '.join(flow.holders)}" if flow.holders else ""
+    others = flow.used - len(flow.holders)
+    held += f" and {others} more" if flow.holders and others > 0 else ""
+    text = (
+        f"Concurrency key {key!r} has as many tasks claimed as it may at once ({flow.used} of "
+        f"{flow.limit}{held}). It waits for one to end, or for a higher limit: "
+        f"callboard flow limit {key}.{ahead}"
+    )
+    return facts.why("concurrency_limited", text, **more)
 
 
 def _limit_text(facts: _Facts) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from callboard.domain import agent as agents
 from callboard.domain.agent import Agent, AgentSpec, Instance, Standing
+from callboard.domain.bounds import check_whole
 from callboard.domain.task import at_ms
 from callboard.engine.codec import encode_json
 from callboard.exceptions import InvalidArgument
@@ -35,7 +36,13 @@ def fields_of(spec: AgentSpec) -> list[str | bytes]:
         *("labels", _object("labels", spec.labels)),
         *("endpoints", _object("endpoints", agents.check_endpoints(spec.endpoints))),
         *("metadata", _object("metadata", agents.check_metadata(spec.metadata))),
+        *("weight", f"{agents.check_weight(spec.weight):g}"),
+        *("priority", str(_priority(spec.priority))),
     ]
+
+
+def _priority(priority: object) -> int:
+    return check_whole("priority", priority, -agents.PRIORITY_MOST, agents.PRIORITY_MOST)
 
 
 def _list(names: Sequence[str]) -> bytes:
@@ -101,6 +108,8 @@ def agent_of(now_ms: float, values: Sequence[Any]) -> Agent:
         parked=int(parked),
         reserved=int(reserved),
         lapsed=number["lapsed"],
+        weight=_json(raw, "weight", float, 1.0),
+        priority=_json(raw, "priority", int, 0),
         revision=number["revision"],
         heartbeat_interval=interval,
         registered_at=_moment(text.get("registration_time")) or now,

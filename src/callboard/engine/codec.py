@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from callboard.domain import task as tasks
+from callboard.domain.flow import flow_field
 from callboard.domain.graph import sort_batch
 from callboard.domain.names import check_name
 from callboard.domain.retry import RetryPolicy
@@ -103,9 +104,10 @@ def row_of(spec: tasks.TaskSpec, parent: str | None = None) -> Row:
     task_id = tasks.new_id() if spec.id is None else check_name("task id", spec.id)
     try:
         payload = encode_json("payload", spec.payload)
-        lane = tasks.lane_of(spec.kind, spec.requirements)
+        flow = flow_field(spec.concurrency_key, spec.rate_key, spec.fairness_key)
+        lane = tasks.lane_of(spec.kind, spec.requirements, flow)
         priority = tasks.check_priority(spec.priority)
-        if parent is None and _is_plain(spec):
+        if parent is None and not flow and _is_plain(spec):
             body = b'{"kind":"%b"%b}' % (spec.kind.encode(), _inline(payload))
             if len(payload) <= tasks.PAYLOAD_INLINE_MAX and not priority:
                 return task_id, body, f"||{lane}|0||", "", b""
@@ -130,6 +132,7 @@ def _is_plain(spec: tasks.TaskSpec) -> bool:
         or spec.priority
         or spec.unique is not None
         or spec.suggested_worker is not None
+        or spec.affinity_key is not None
         or spec.created_by
         or spec.metadata is not None
         or spec.trace_context
@@ -175,6 +178,10 @@ def _full_row(
         timeout=None if spec.timeout is None else float(spec.timeout),
         lease=None if spec.lease is None else float(spec.lease),
         retry=retry,
+        concurrency_key=spec.concurrency_key,
+        rate_key=spec.rate_key,
+        fairness_key=spec.fairness_key,
+        affinity_key=spec.affinity_key,
     )
     return task_id, _body_encoder.encode(body), spec_line, options, payload if is_large else b""
 
@@ -231,7 +238,9 @@ def _options_of(
     if dependencies:
         lines.append("d=" + ",".join(dict.fromkeys(dependencies)))
     if spec.unique is not None:
-        lines.append("u=" + _unique(spec.unique))
+        lines.append("u=" + _key("unique", spec.unique))
+    if spec.affinity_key is not None:
+        lines.append("a=" + _key("affinity_key", spec.affinity_key))
     if spec.not_before is not None and spec.delay is not None:
         raise InvalidArgument("Give not_before or delay, not both.", field="delay")
     if spec.not_before is not None:
@@ -270,10 +279,10 @@ def dependencies_of(spec: tasks.TaskSpec) -> tuple[str, ...]:
     return ids
 
 
-def _unique(key: Any) -> str:
+def _key(what: str, key: Any) -> str:
     if not isinstance(key, str) or not 1 <= len(key) <= 256 or "\n" in key:
         raise InvalidArgument(
-            "unique must be 1 to 256 characters without a line break.", field="unique"
+            f"{what} must be 1 to 256 characters without a line break.", field=what
         )
     return str(key)
 
@@ -362,6 +371,10 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
         timeout=body.timeout,
         lease=body.lease,
         retry=body.retry or RetryPolicy(),
+        concurrency_key=body.concurrency_key,
+        rate_key=body.rate_key,
+        fairness_key=body.fairness_key,
+        affinity_key=body.affinity_key,
         attempt=record.attempt,
         failures=record.failures,
         crashes=record.crashes,

@@ -147,6 +147,11 @@ class Connection:
         return self._address.is_cluster
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed for good: no call will flow again."""
+        return self._is_closing
+
+    @property
     def is_connected(self) -> bool:
         """Whether a call would be written at once."""
         return self._link is not None and not self._link.is_broken

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,10 @@ _CONSTANTS = re.compile(
     r"^local ([A-Z][A-Z0-9_]*(?:, [A-Z][A-Z0-9_]*)*) = (\d+(?:, \d+)*)(?=\s*(?:--.*)?$)",
     re.MULTILINE,
 )
-_TOP_LEVEL = re.compile(r"^local (function )?([A-Za-z]\w*(?:, [A-Za-z]\w*)*)", re.MULTILINE)
+_TOP_LEVEL = re.compile(r"^local (function )?([A-Za-z]\w*(?:, [A-Za-z]\w*)*)( *$)?", re.M)
 _LUA_CODE = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
+_WORD = re.compile(r"\w+")
 PREFIX = "callboard_"
-_CORE = "open"
 UNUSED_MS = 7 * 86_400_000
 
 _MARK = "cb@"  # stands for the names' common part until the text is hashed
@@ -146,48 +146,35 @@ def _constants(includes: Iterable[str]) -> dict[str, str]:
 def _inline(text: str, constants: dict[str, str], *, drop: bool = False) -> str:
     """Write the includes' numeric constants into the code that uses them.
 
-    A chunk of Lua has at most 200 local names and a function 60 upvalues; a number in place
-    is also what costs least.
+    A function of Lua has at most 60 upvalues, and a number in place is what costs least.
     """
     if drop:
         text = _CONSTANTS.sub("", text)
     return _LUA_CODE.sub(lambda match: constants.get(match[0], match[0]), text)
 
 
-def _sealed(text: str, others: str) -> str:
-    """The include in a block of its own, which shows only the names that *others* mention."""
+@cache
+def _mentioned(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))
+
+
+def _sealed(text: str, mentioned: Set[str]) -> str:
+    """The include in a block of its own, which shows only the names that are *mentioned*.
+
+    A chunk of Lua has at most 200 local names.
+    """
     shown: list[str] = []
 
     def shorten(statement: re.Match[str]) -> str:
         names = statement[2].split(", ")
-        if not any(re.search(rf"\b{name}\b", others) for name in names):
+        if mentioned.isdisjoint(names):
             return statement[0]
         shown.extend(names)
-        return f"{statement[1] or ''}{statement[2]}"
+        is_bare = statement[3] is not None  # declared there, given a value elsewhere
+        return "" if is_bare else f"{statement[1] or ''}{statement[2]}"
 
     body = _TOP_LEVEL.sub(shorten, text)
     return f"local {', '.join(shown)}\ndo\n{body}\nend\n" if shown else f"do\n{body}\nend\n"
-
-
-def _area(operations: list[tuple[Header, str]], texts: dict[str, str], core: list[str]) -> str:
-    """A block with the functions of one noun, and what they include besides the core.
-
-    Its names end with it, so that each noun has the chunk's 200 local names to itself. What
-    two of them include stands in both.
-    """
-    order = list(core)
-    for header, _ in operations:
-        for name in header.includes:
-            _included(name, texts, order)
-    functions = "".join(
-        _function(header, body, f"{_MARK}{header.name}") for header, body in operations
-    )
-    own = order[len(core) :]
-    includes = "".join(
-        _sealed(texts[name], functions + "".join(texts[other] for other in own if other != name))
-        for name in own
-    )
-    return f"do\n{includes}\n{functions}end\n"
 
 
 @cache
@@ -202,19 +189,20 @@ def library() -> Library:
         path.name[:-4]: path.read_text() for path in LUA.iterdir() if path.name.endswith(".lua")
     }
     headers = {name: parse_header(name, text) for name, text in sorted(operations.items())}
-    core: list[str] = []
-    _included(_CORE, includes, core)
-    areas: dict[str, list[str]] = {}
-    for name in headers:
-        areas.setdefault(name.partition("_")[0], []).append(name)
+    order: list[str] = []
+    for header in headers.values():
+        for name in header.includes:
+            _included(name, includes, order)
     constants = _constants(includes.values())
-    texts = {name: _inline(text, constants, drop=True) for name, text in includes.items()}
-    shared = "\n".join(texts[name] for name in core)
+    texts = {name: _inline(includes[name], constants, drop=True) for name in order}
     functions = "".join(
-        _area(
-            [(headers[name], _inline(operations[name], constants)) for name in names], texts, core
-        )
-        for names in areas.values()
+        _function(headers[name], _inline(operations[name], constants), f"{_MARK}{name}")
+        for name in headers
+    )
+    used, words = _mentioned(functions), {name: _mentioned(texts[name]) for name in order}
+    shared = "".join(
+        _sealed(texts[name], used.union(*(words[other] for other in order if other != name)))
+        for name in order
     )
     digest = hashlib.sha256((shared + functions).encode()).hexdigest()[:10]
     names = {name: f"cb_{digest}_{name}" for name in headers}
@@ -313,7 +301,7 @@ class Functions:
                 await self.reopen()
                 reply = await self._run(command, timeout)
         except ResponseError as error:
-            raise _translated(name, error) from error
+            raise translated(name, error) from error
         return reply
 
     async def _run(self, command: Iterable[Any], timeout: float | None) -> Any:
@@ -335,7 +323,8 @@ def _library_names(listed: Iterable[Any]) -> Iterator[bytes]:
         yield fields[b"library_name"]
 
 
-def _translated(name: str, error: ResponseError) -> exceptions.EngineError:
+def translated(name: str, error: ResponseError) -> exceptions.EngineError:
+    """The engine's error reply to an operation, with the cure."""
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "OOM" in text or "used memory > 'maxmemory'" in text:
         return exceptions.EngineFull(

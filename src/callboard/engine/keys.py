@@ -21,6 +21,19 @@ class Keys:
         self.events_bell = self.prefix + "bell:events"
         self.runs = self.prefix + "runs"
         self.teams = self.prefix + "teams"
+        self.locks = self.prefix + "locks"
+        self.locks_waits = self.prefix + "locks:waits"
+        self.locks_incidents = self.prefix + "locks:incidents"
+        self.decisions = self.prefix + "scheduler:decisions"
+        self.recurring = self.prefix + "recurring"
+        self.flow_limits = self.prefix + "flow:limits"
+        self.flow_patterns = self.prefix + "flow:patterns"
+        self.error_counters = self.prefix + "errors:counters"
+        self.error_cascades = self.prefix + "errors:correlations:log"
+
+    def held(self, agent: str) -> str:
+        """Sorted set of the tasks that an agent holds, as ``board:id``, by fence."""
+        return f"{self.prefix}held:{agent}"
 
     def agent_bell(self, agent: str, instance: str) -> str:
         """The channel that wakes one instance."""
@@ -67,6 +80,51 @@ class Keys:
         """The documented channel on which each completion is published."""
         return f"{self.prefix}events:tasks:completed"
 
+    def error_details(self, project: str, task: str) -> str:
+        """Hash of what is known of a task's last error."""
+        suffix = "" if project == "default" else f":{project}"
+        return f"{self.prefix}errors:task:{task}:details{suffix}"
+
     def retry_channel(self, kind: str) -> str:
         """The documented channels ``retry_scheduled``, ``retry_success``, ``retry_exhausted``."""
         return f"{self.prefix}events:errors:{kind}"
+
+    def inbox_bell(self, agent: str) -> str:
+        """The channel that says that an agent has messages to take."""
+        return f"{self.prefix}bell:inbox:{agent}"
+
+    def broadcast_bell(self) -> str:
+        """The channel that says that there is a broadcast."""
+        return f"{self.prefix}bell:broadcasts"
+
+    def reply_bell(self, request: str) -> str:
+        """The channel that says that a request was answered."""
+        return f"{self.prefix}bell:reply:{request}"
+
+    def context(self, project: str) -> str:
+        """Hash of a context's fields, as plain text."""
+        return f"{self.prefix}context:project:{project}"
+
+    def activity(self, agent_type: str) -> str:
+        """The documented hash of what the agents of a type say they are doing."""
+        return f"{self.prefix}agent:status:{agent_type}"
+
+    def context_channel(self) -> str:
+        """The documented channel on which each change of a context is published."""
+        return f"{self.prefix}events:context:updated"
+
+    def breaker(self, component: str) -> str:
+        """The documented hash of a component's circuit breaker."""
+        return f"{self.prefix}circuit_breakers:{component}"
+
+    def breaker_channel(self) -> str:
+        """The documented channel on which each change of a breaker's state is published."""
+        return f"{self.prefix}events:errors:circuit_breakers"
+
+    def lock(self, resource: str) -> str:
+        """Hash of who holds a resource; its field ``~`` is not an owner."""
+        return f"{self.prefix}lock:{resource}"
+
+    def locks_bell(self, client: str) -> str:
+        """The channel that wakes one client that waits for locks, or holds them."""
+        return f"{self.prefix}bell:locks:{client}"

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from callboard import exceptions as e
+from callboard.engine.replies_breakers import of_breakers
+from callboard.engine.replies_conflicts import of_conflicts
+from callboard.engine.replies_contexts import of_contexts
+from callboard.engine.replies_flow import of_flow
+from callboard.engine.replies_locks import of_locks
+from callboard.engine.replies_messages import of_messages
 
 
 def words(reply: Sequence[Any]) -> list[str]:
@@ -28,8 +34,15 @@ def raise_refusal(status: str, reply: Sequence[Any] = (), **context: Any) -> NoR
     facts += [""] * (4 - len(facts))
     task, agent, board = (context.get(name, "") for name in ("task", "agent", "board"))
     run, team = (context.get(name, "") for name in ("run", "team"))
-    kind, message, details = _of_teams(status, facts, run, team) or _refusal(
-        status, facts, task, agent, board
+    kind, message, details = (
+        of_conflicts(status, facts, context)
+        or of_contexts(status, facts, context)
+        or of_locks(status, facts, context)
+        or of_messages(status, facts, context)
+        or of_breakers(status, facts, context)
+        or of_flow(status, facts, context)
+        or _of_teams(status, facts, run, team)
+        or _refusal(status, facts, task, agent, board)
     )
     raise kind(message, **{**context, **details})
 
@@ -98,6 +111,13 @@ def _refusal(
                 e.Refused,
                 f"Agent {agent!r} has {first} live instances, its maximum. Stop some, or use "
                 "another agent name.",
+                {},
+            )
+        case "error_not_found":
+            return (
+                e.ErrorNotFound,
+                "No error with this fingerprint was recorded in the last 90 days. "
+                "List them: callboard errors groups.",
                 {},
             )
         case "board_not_found":
@@ -268,6 +288,12 @@ def _refusal(
                 f"{int(float(first or 0)) / 1e6:g} s, "
                 "which cannot be changed. Create another board.",
                 {},
+            )
+        case "too_many_series":
+            return (
+                e.TooLarge,
+                f"{first} names of metrics have settings, the maximum. Use tags instead of names.",
+                {"limit": int(first or 0)},
             )
         case "too_many_notes":
             return e.TooLarge, f"Task {task} has {first} notes, the maximum.", {}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from callboard.app import BoardTasks
+from callboard.domain.lock import LEASE_DEFAULT, WAIT_DEFAULT, LockMode
+from callboard.domain.message import REQUEST_TIMEOUT, Address, Message, SentMessage
 from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
-from callboard.exceptions import LeaseLost
+from callboard.exceptions import DeadlockVictim, EngineError, LeaseLost
+from callboard.locking import Hold, Locks, Watch
+from callboard.messaging import Messages
 from callboard.services.claims import Told
 from callboard.services.tasks import TaskHandle
 
@@ -35,6 +39,8 @@ class TaskContext:
     Attributes:
         task: The claim: id, kind, attempt, fence, payload.
         tasks: The board's tasks, to submit more or look at others.
+        locks: The namespace's locks; ``hold`` takes some for this claim.
+        messages: The namespace's messages; ``send`` and ``request`` write as this agent.
         is_cancelled: Somebody asked for the task's cancellation, or the lease was lost. An
             async handler is cancelled besides; a handler in a thread has to look.
         cancel_reason: ``cancelled``, ``lease_lost``, ``timeout`` or ``stopping``.
@@ -48,8 +54,12 @@ class TaskContext:
         lease: float,
         without_slot: Callable[[], AbstractAsyncContextManager[None]],
         loop: asyncio.AbstractEventLoop,
+        locks: Locks | None = None,
+        messages: Messages | None = None,
     ) -> None:
         self.tasks = tasks
+        self.locks = locks
+        self.messages = messages
         self.task = task
         self.is_cancelled = False
         self.cancel_reason: str | None = None
@@ -171,14 +181,63 @@ class TaskContext:
         Raises:
             TaskFailed, TaskCancelled: The other task ended so.
             TimeoutError: It has not ended in time.
+            DeadlockVictim: The other task waits, over locks or tasks, for this one.
         """
         task_id = task if isinstance(task, str) else task.id
-        await self.tasks.park(self.id, fence=self.fence)
-        try:
-            async with self._without_slot():
-                return await (tasks or self.tasks).result(task_id, timeout=timeout)
-        finally:
-            await self.tasks.unpark(self.id, fence=self.fence)
+        others = tasks or self.tasks
+        async with self._parked(task_id, others) as watch, self._without_slot():
+            result = others.result(task_id, timeout=timeout)
+            return await (watch.race(result) if watch else result)
+
+    def hold(
+        self,
+        *resources: str,
+        mode: LockMode = "exclusive",
+        limit: int | None = None,
+        wait: float = WAIT_DEFAULT,
+        lease: float = LEASE_DEFAULT,
+        priority: int | str = 0,
+    ) -> Hold:
+        """``async with ctx.hold("file:a"):`` locks owned by this claim, as ``cb.locks.hold``.
+
+        They go back in the very call that ends the claim, whatever ends it.
+
+        Raises:
+            LockTimeout, DeadlockVictim, LockLost: As ``cb.locks.hold``.
+        """
+        if self.locks is None:
+            raise EngineError("This context was made without locks: it belongs to no connection.")
+        return self.locks.hold(
+            *resources,
+            owner=self.task,
+            mode=mode,
+            limit=limit,
+            wait=wait,
+            lease=lease,
+            priority=priority,
+            agent=self.task.agent,
+        )
+
+    async def send(self, to: Address, payload: Any = None, **fields: Any) -> SentMessage:
+        """Send a message as this task's agent; see ``cb.messages.send``."""
+        return await self._post().send(to, payload, **{"sender": self.task.agent, **fields})
+
+    async def request(
+        self, to: str, payload: Any = None, *, timeout: float = REQUEST_TIMEOUT, **fields: Any
+    ) -> Message:
+        """Ask an agent and wait for its reply; see ``cb.messages.request``.
+
+        The claim is what waits: where the one who is asked waits, over locks, for this
+        claim, one of the two gets DeadlockVictim.
+        """
+        return await self._post().request(
+            to, payload, timeout=timeout, owner=self.task, **{"sender": self.task.agent, **fields}
+        )
+
+    def _post(self) -> Messages:
+        if self.messages is None:
+            raise EngineError("This context was made without messages: it has no connection.")
+        return self.messages
 
     async def handoff(self, to: str) -> None:
         """Give the task to a named agent; the claim and the handler end here."""
@@ -199,6 +258,32 @@ class TaskContext:
             awaitable, self._loop
         )
         return future.result(timeout)
+
+    @asynccontextmanager
+    async def _parked(self, task_id: str, others: BoardTasks) -> AsyncIterator[Watch | None]:
+        """Parked for another task, the wait known to the detection of deadlocks."""
+        async with AsyncExitStack() as stack:
+            watch: Watch | None = None
+            bell = ""
+            if self.locks is not None:
+                watch = await stack.enter_async_context(Watch(self.locks.keeper, self.task))
+                bell = watch.bell
+            try:
+                await self.tasks.park(
+                    self.id,
+                    fence=self.fence,
+                    waits_for=task_id,
+                    on_board=others.board,
+                    bell=bell,
+                )
+            except DeadlockVictim as victim:
+                if watch is None:
+                    raise
+                raise await watch.victim(victim.details["incident"]) from None
+            try:
+                yield watch
+            finally:
+                await self.tasks.unpark(self.id, fence=self.fence)
 
     async def _tell(self, what: Told, value: Any) -> None:
         answer = await self.tasks.tell(self.id, fence=self.fence, what=what, value=value)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import random
 import secrets
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from callboard.domain.prefetch import worth_ahead
 from callboard.domain.task import BATCH_MAX
 from callboard.sdk.job import Job
 from callboard.services.claims import Claims, Completion, FailedAttempt, Step, fitting
 
 if TYPE_CHECKING:
     from callboard.sdk.shift import Shift
-
-PREFETCH_MAX: Final = 100
-PREFETCH_SECONDS: Final = 0.05
-"""A worker claims ahead what its slots finish in this time: 100 no-ops, 1 long task."""
-
-MEASURED_MIN: Final = 5
-"""Tasks whose duration is known before any is claimed ahead: long ones must not be hoarded."""
 
 STEPS_IN_FLIGHT: Final = 2
 STEP_RESULTS: Final = 50
@@ -52,6 +46,7 @@ class Exchange:
         self._asked = 0
         self._duration = 0.0
         self._measured = 0
+        self._return: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -118,10 +113,7 @@ class Exchange:
         worker = self._shift.worker
         if worker.prefetch is not None:
             return worker.prefetch
-        if self._measured < MEASURED_MIN:
-            return 0
-        worth = PREFETCH_SECONDS * worker.concurrency / max(self._duration, 1e-6)
-        return min(PREFETCH_MAX, max(1, math.ceil(worth)))
+        return worth_ahead(self._measured, self._duration, worker.concurrency)
 
     def _is_due(self, wants: bool) -> bool:
         if not self._results and not wants:
@@ -168,6 +160,15 @@ class Exchange:
         self._heed_answers(step, begun)
         if limit:
             await self._take(step.claims, limit)
+            if step.claims.again is not None:
+                self._come_back(step.claims.again)
+
+    def _come_back(self, seconds: float) -> None:
+        """Ask again when a rate lets the next task through; the poll would be too late."""
+        if self._return is not None:
+            self._return.cancel()
+        delay = seconds * (1 + random.random() / 20)
+        self._return = self._shift.loop.call_later(delay, self._shift.look_again)
 
     async def _accept(self, ids: list[str]) -> None:
         shift, worker = self._shift, self._shift.worker

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from callboard.domain.breaker import deferral
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed
-from callboard.exceptions import NotFound, Refused
+from callboard.exceptions import CircuitOpen, NotFound, Refused
 from callboard.sdk.context import EndOfClaim, TaskContext
 from callboard.services.claims import Completion, FailedAttempt, as_encoded
 
@@ -117,6 +119,8 @@ class Job:
             pass
         except asyncio.CancelledError:
             outcome = await self._cancelled()
+        except CircuitOpen as error:
+            await self._defer(error)
         except (Exception, SystemExit) as error:
             # A handler that calls sys.exit ends its own attempt, not the worker.
             failure = Failure.from_exception(error)
@@ -133,6 +137,8 @@ class Job:
             lease=shift.worker.lease,
             without_slot=shift.slots.without,
             loop=shift.loop,
+            locks=shift.cb.locks,
+            messages=shift.cb.messages,
         )
 
     async def _report_start(self) -> None:
@@ -198,6 +204,13 @@ class Job:
         with suppress(Refused, NotFound):
             await self.shift.tasks.confirm_cancel(self.claimed.id, fence=self.claimed.fence)
 
+    async def _defer(self, error: CircuitOpen) -> None:
+        """Give a task back whose handler may not call what it needs: no failure is spent."""
+        self.is_ending = True
+        delay = deferral(error.details.get("retry_after"), random.random())
+        log.info("Task %s waits %.1f s: %s", self.claimed.id, delay, error)
+        await self.shift.insist(lambda: self.shift.tasks.release_many([self.claim], delay=delay))
+
     async def _give_back_unhandled(self) -> None:
         claimed = self.claimed
         log.warning(
@@ -237,4 +250,8 @@ class Job:
             kind=self.claimed.kind,
             ending=ending,
             seconds=seconds,
+            board=self.claimed.board,
+            agent=self.claimed.agent,
+            attempt=self.claimed.attempt,
+            trace_context=self.claimed.trace_context,
         )

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callboard.app import Callboard
 from callboard.domain.agent import InstanceSpec
+from callboard.domain.prefetch import PREFETCH_MAX
 from callboard.domain.task import Claimed
 from callboard.engine.answers import Answer
 from callboard.exceptions import CallboardError, EngineError
-from callboard.sdk.exchange import PREFETCH_MAX, Exchange
+from callboard.sdk.exchange import Exchange
 from callboard.sdk.job import Job
 from callboard.sdk.keeping import Keeping
 from callboard.sdk.slots import Slots
@@ -114,6 +115,8 @@ class Shift:
             services=worker.services,
             labels=worker.labels,
             kinds=tuple(worker.handlers),
+            weight=worker.weight,
+            priority=worker.priority,
             heartbeat_interval=max(0.1, worker.lease / 3),
             instance=InstanceSpec(
                 id=worker.instance,

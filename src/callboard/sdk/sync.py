@@ -16,18 +16,39 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from contextlib import suppress
-from functools import update_wrapper
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import update_wrapper, wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
-from callboard import app, runs
+from callboard import app, locking, messaging, runs
 from callboard.config import EngineChoice
 from callboard.domain.board import DEFAULT_BOARD
+from callboard.domain.breaker import BreakerPolicy, Counts, Permit
+from callboard.domain.conflict import ConflictStrategy
+from callboard.domain.error import Classification, ErrorRule
+from callboard.domain.lock import LEASE_DEFAULT, WAIT_DEFAULT, Lock, LockMode
+from callboard.domain.strategy import Strategy
 from callboard.engine.probe import EngineFacts
-from callboard.exceptions import EngineError
+from callboard.exceptions import CircuitOpen, EngineError
 from callboard.observer import Observers
-from callboard.services import agents, boards, dead_letters, events, tasks, teams
+from callboard.services import (
+    agents,
+    boards,
+    breakers,
+    conflicts,
+    context,
+    dead_letters,
+    errors,
+    events,
+    flow,
+    metrics,
+    recurring,
+    scheduler,
+    tasks,
+    teams,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -328,6 +349,110 @@ class Boards(Facade[boards.Boards]):
     configure_namespace = _blocking(boards.Boards.configure_namespace)
 
 
+class Flow(Facade[flow.Flow]):
+    """What is set for the keys that tasks are submitted with, over all boards."""
+
+    limit = _blocking(flow.Flow.limit)
+    weight = _blocking(flow.Flow.weight)
+    pause = _blocking(flow.Flow.pause)
+    resume = _blocking(flow.Flow.resume)
+    remove = _blocking(flow.Flow.remove)
+    get = _blocking(flow.Flow.get)
+    get_many = _blocking(flow.Flow.get_many)
+    list = _blocking(flow.Flow.list)
+    sweep = _blocking(flow.Flow.sweep)
+
+
+@contextmanager
+def _guarding(
+    portal: Portal, guard: breakers.Guard, timeout: float | None
+) -> Generator[Permit, None, None]:
+    permit = portal.run(guard.begin())
+    began = time.monotonic()
+    try:
+        yield permit
+    except BaseException as error:
+        with suppress(EngineError):
+            portal.run(guard.end(error))
+        raise
+    is_late = timeout is not None and time.monotonic() - began > timeout
+    portal.run(guard.end(None, is_late=is_late))
+
+
+class Breakers(Facade[breakers.Breakers]):
+    """The breakers of a namespace's components; one that has none lets every call through."""
+
+    configure = _blocking(breakers.Breakers.configure)
+    remove = _blocking(breakers.Breakers.remove)
+    isolate = _blocking(breakers.Breakers.isolate)
+    force = _blocking(breakers.Breakers.force)
+    reset = _blocking(breakers.Breakers.reset)
+    reset_all = _blocking(breakers.Breakers.reset_all)
+    get = _blocking(breakers.Breakers.get)
+    metrics = _blocking(breakers.Breakers.metrics)
+    list = _blocking(breakers.Breakers.list)
+    admit = _blocking(breakers.Breakers.admit)
+    record = _blocking(breakers.Breakers.record)
+    renew = _blocking(breakers.Breakers.renew)
+    sweep = _blocking(breakers.Breakers.sweep)
+
+    def guard(  # noqa: D102, given below
+        self,
+        component: str,
+        *,
+        timeout: float | None = None,
+        counts: Counts | None = None,
+        policy: BreakerPolicy | str | None = None,
+    ) -> AbstractContextManager[Permit]:
+        guard = self._inner.guard(component, timeout=timeout, counts=counts, policy=policy)
+        return _guarding(self._portal, guard, timeout)
+
+    def guarded(  # noqa: D102, given below
+        self,
+        component: str,
+        *,
+        fallback: Callable[..., Any] | None = None,
+        timeout: float | None = None,
+        counts: Counts | None = None,
+        policy: BreakerPolicy | str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            @wraps(function)
+            def call(*args: P.args, **kwargs: P.kwargs) -> R:
+                with ExitStack() as stack:
+                    guard = self.guard(component, timeout=timeout, counts=counts, policy=policy)
+                    try:
+                        stack.enter_context(guard)
+                    except CircuitOpen:
+                        if fallback is None:
+                            raise
+                    else:
+                        return function(*args, **kwargs)
+                assert fallback is not None
+                return cast("R", fallback(*args, **kwargs))
+
+            return call
+
+        return decorate
+
+    guard.__doc__ = breakers.Breakers.guard.__doc__
+    guarded.__doc__ = breakers.Breakers.guarded.__doc__
+
+
+class Recurrences(Facade[recurring.Recurrences]):
+    """What is submitted by the clock."""
+
+    create = _blocking(recurring.Recurrences.create)
+    get = _blocking(recurring.Recurrences.get)
+    list = _blocking(recurring.Recurrences.list)
+    next = _blocking(recurring.Recurrences.next)
+    pause = _blocking(recurring.Recurrences.pause)
+    resume = _blocking(recurring.Recurrences.resume)
+    delete = _blocking(recurring.Recurrences.delete)
+    trigger = _blocking(recurring.Recurrences.trigger)
+    sweep = _blocking(recurring.Recurrences.sweep)
+
+
 class Teams(Facade[teams.Teams]):
     """Keeps the 50 newest versions of each team; who starts a run names one of them."""
 
@@ -336,6 +461,236 @@ class Teams(Facade[teams.Teams]):
     list = _blocking(teams.Teams.list)
     versions = _blocking(teams.Teams.versions)
     remove = _blocking(teams.Teams.remove)
+
+
+class Contexts(Facade[context.Contexts]):
+    """The contexts of a namespace, and what its agents say they are doing."""
+
+    set = _blocking(context.Contexts.set)
+    increment = _blocking(context.Contexts.increment)
+    get = _blocking(context.Contexts.get)
+    get_many = _blocking(context.Contexts.get_many)
+    list = _blocking(context.Contexts.list)
+    delete = _blocking(context.Contexts.delete)
+    watch = _iterating(context.Contexts.watch)
+    set_state = _blocking(context.Contexts.set_state)
+    states = _blocking(context.Contexts.states)
+    available = _blocking(context.Contexts.available)
+    sweep = _blocking(context.Contexts.sweep)
+
+
+class Errors(Facade[errors.Errors]):
+    """The errors of a namespace: recorded, classified, grouped by what they have in common."""
+
+    record = _blocking(errors.Errors.record)
+    record_many = _blocking(errors.Errors.record_many)
+    list = _blocking(errors.Errors.list)
+    groups = _blocking(errors.Errors.groups)
+    group = _blocking(errors.Errors.group)
+    counters = _blocking(errors.Errors.counters)
+    correlations = _blocking(errors.Errors.correlations)
+    details = _blocking(errors.Errors.details)
+    resolve = _blocking(errors.Errors.resolve)
+    ignore = _blocking(errors.Errors.ignore)
+    reopen = _blocking(errors.Errors.reopen)
+    clear = _blocking(errors.Errors.clear)
+    configure = _blocking(errors.Errors.configure)
+
+    def classify(self, error: BaseException | str) -> Classification:
+        """How bad an error is, and whether trying again may help, by this client's rules."""
+        return self._inner.classify(error)
+
+    def fingerprint(self, name: str, message: str) -> str:
+        """What errors have in common that differ in ids, times, paths and numbers only."""
+        return self._inner.fingerprint(name, message)
+
+    def add_rules(self, *rules: ErrorRule) -> None:
+        """Ask these before those that are built in; what is added last is asked first."""
+        self._inner.add_rules(*rules)
+
+
+class Scheduler(Facade[scheduler.Scheduler]):
+    """Which agent is given which task, and why."""
+
+    strategy = _blocking(scheduler.Scheduler.strategy)
+    set_strategy = _blocking(scheduler.Scheduler.set_strategy)
+    assign = _blocking(scheduler.Scheduler.assign)
+    decisions = _blocking(scheduler.Scheduler.decisions)
+    why_this_agent = _blocking(scheduler.Scheduler.why_this_agent)
+    load = _blocking(scheduler.Scheduler.load)
+
+    def register(self, name: str, strategy: Strategy | type[Strategy]) -> Strategy:
+        """Make a strategy known by name to this connection; the same name again replaces it.
+
+        Raises:
+            InvalidArgument: The name is one of Callboard's, or there is no method ``choose``.
+        """
+        return self._inner.register(name, strategy)
+
+    def names(self) -> tuple[str, ...]:
+        """All strategies that ``assign`` knows here: Callboard's, and one's own by name."""
+        return self._inner.names()
+
+
+class Conflicts(Facade[conflicts.Conflicts]):
+    """The conflicts of a namespace."""
+
+    def register(self, name: str, strategy: ConflictStrategy) -> None:
+        """Have ``resolve`` know a strategy of one's own by name, in this process.
+
+        Installed packages offer theirs by entry points of group
+        ``callboard.conflict_strategies``.
+
+        Raises:
+            InvalidArgument: The name is Callboard's own, or the strategy has no ``decide``, or
+                an async one.
+        """
+        self._inner.register(name, strategy)
+
+    def strategies(self) -> tuple[str, ...]:
+        """All strategies that ``resolve`` knows here."""
+        return self._inner.strategies()
+
+    report = _blocking(conflicts.Conflicts.report)
+    get = _blocking(conflicts.Conflicts.get)
+    active = _blocking(conflicts.Conflicts.active)
+    history = _blocking(conflicts.Conflicts.history)
+    pending = _blocking(conflicts.Conflicts.pending)
+    resolve = _blocking(conflicts.Conflicts.resolve)
+    decide = _blocking(conflicts.Conflicts.decide)
+    refer = _blocking(conflicts.Conflicts.refer)
+    open_vote = _blocking(conflicts.Conflicts.open_vote)
+    vote = _blocking(conflicts.Conflicts.vote)
+    cleanup = _blocking(conflicts.Conflicts.cleanup)
+    stats = _blocking(conflicts.Conflicts.stats)
+    sweep = _blocking(conflicts.Conflicts.sweep)
+
+
+class Metrics(Facade[metrics.Metrics]):
+    """Series of numbers, kept by count and by time, and what the board itself measures."""
+
+    record = _blocking(metrics.Metrics.record)
+    record_many = _blocking(metrics.Metrics.record_many)
+    record_training = _blocking(metrics.Metrics.record_training)
+    record_training_many = _blocking(metrics.Metrics.record_training_many)
+    configure = _blocking(metrics.Metrics.configure)
+    clear = _blocking(metrics.Metrics.clear)
+    series = _blocking(metrics.Metrics.series)
+    recent = _blocking(metrics.Metrics.recent)
+    range = _blocking(metrics.Metrics.range)
+    moving_average = _blocking(metrics.Metrics.moving_average)
+    percentiles = _blocking(metrics.Metrics.percentiles)
+    downsample = _blocking(metrics.Metrics.downsample)
+    top = _blocking(metrics.Metrics.top)
+    training = _blocking(metrics.Metrics.training)
+    training_average = _blocking(metrics.Metrics.training_average)
+    history = _blocking(metrics.Metrics.history)
+    snapshot = _blocking(metrics.Metrics.snapshot)
+    sweep = _blocking(metrics.Metrics.sweep)
+    prometheus = _blocking(metrics.Metrics.prometheus)
+
+
+class Locks(Facade[locking.Locks]):
+    """The locks of a namespace."""
+
+    acquire = _blocking(locking.Locks.acquire)
+    renew = _blocking(locking.Locks.renew)
+    release = _blocking(locking.Locks.release)
+    release_all = _blocking(locking.Locks.release_all)
+    force_release = _blocking(locking.Locks.force_release)
+    get = _blocking(locking.Locks.get)
+    list = _blocking(locking.Locks.list)
+    waits = _blocking(locking.Locks.waits)
+    graph = _blocking(locking.Locks.graph)
+    incidents = _blocking(locking.Locks.incidents)
+    why = _blocking(locking.Locks.why)
+    check = _blocking(locking.Locks.check)
+    sweep = _blocking(locking.Locks.sweep)
+
+    @contextmanager
+    def hold(  # noqa: D102, given below
+        self,
+        *resources: str,
+        owner: Any = None,
+        mode: LockMode = "exclusive",
+        limit: int | None = None,
+        wait: float = WAIT_DEFAULT,
+        lease: float = LEASE_DEFAULT,
+        priority: int | str = 0,
+        agent: str = "",
+    ) -> Iterator[Lock]:
+        hold = self._inner.hold(
+            *resources,
+            owner=owner,
+            mode=mode,
+            limit=limit,
+            wait=wait,
+            lease=lease,
+            priority=priority,
+            agent=agent,
+        )
+        lock = self._portal.run(hold.begin())
+        is_whole = False
+        try:
+            yield lock
+            is_whole = True
+        finally:
+            loss = self._portal.run(hold.end())
+            if loss is not None and is_whole:
+                raise loss
+
+    hold.__doc__ = locking.Locks.hold.__doc__
+
+
+class Messages(Facade[messaging.Messages]):
+    """Messages between the agents of a namespace: durable, acknowledged, in order."""
+
+    # A field named `self` would be taken for the service; no message has one.
+    request = _blocking(messaging.Messages.request)  # type: ignore[arg-type]
+    wait_reply = _blocking(messaging.Messages.wait_reply)
+    reply_of = _blocking(messaging.Messages.reply_of)
+    listen = _iterating(messaging.Messages.listen)
+    serve = _blocking(messaging.Messages.serve)
+    send = _blocking(messaging.Messages.send)  # type: ignore[arg-type]
+    send_many = _blocking(messaging.Messages.send_many)
+    publish = _blocking(messaging.Messages.publish)  # type: ignore[arg-type]
+    send_request = _blocking(messaging.Messages.send_request)  # type: ignore[arg-type]
+    broadcast = _blocking(messaging.Messages.broadcast)  # type: ignore[arg-type]
+    take = _blocking(messaging.Messages.take)
+    acknowledge = _blocking(messaging.Messages.acknowledge)
+    acknowledge_many = _blocking(messaging.Messages.acknowledge_many)
+    acknowledge_ids = _blocking(messaging.Messages.acknowledge_ids)
+    mark_read = _blocking(messaging.Messages.mark_read)
+    release = _blocking(messaging.Messages.release)
+    release_many = _blocking(messaging.Messages.release_many)
+    renew = _blocking(messaging.Messages.renew)
+    reply = _blocking(messaging.Messages.reply)
+    reply_to = _blocking(messaging.Messages.reply_to)
+    hear = _blocking(messaging.Messages.hear)
+    heard = _blocking(messaging.Messages.heard)
+    sweep = _blocking(messaging.Messages.sweep)
+    get = _blocking(messaging.Messages.get)
+    copies = _blocking(messaging.Messages.copies)
+    why = _blocking(messaging.Messages.why)
+    inbox = _blocking(messaging.Messages.inbox)
+    history = _blocking(messaging.Messages.history)
+    unread = _blocking(messaging.Messages.unread)
+    counts = _blocking(messaging.Messages.counts)
+    inboxes = _blocking(messaging.Messages.inboxes)
+    requeue = _blocking(messaging.Messages.requeue)
+    purge = _blocking(messaging.Messages.purge)
+    set_limit = _blocking(messaging.Messages.set_limit)
+    subscribe = _blocking(messaging.Messages.subscribe)
+    unsubscribe = _blocking(messaging.Messages.unsubscribe)
+    subscriptions = _blocking(messaging.Messages.subscriptions)
+    subscribers = _blocking(messaging.Messages.subscribers)
+    add_peer = _blocking(messaging.Messages.add_peer)
+    remove_peer = _blocking(messaging.Messages.remove_peer)
+    peers = _blocking(messaging.Messages.peers)
+    set_hierarchy = _blocking(messaging.Messages.set_hierarchy)
+    add_subordinate = _blocking(messaging.Messages.add_subordinate)
+    remove_subordinate = _blocking(messaging.Messages.remove_subordinate)
+    subordinates = _blocking(messaging.Messages.subordinates)
 
 
 class Runs(Facade[runs.Runs]):
@@ -374,6 +729,7 @@ class Agents(Facade[agents.Agents]):
     get = _blocking(agents.Agents.get)
     discover = _blocking(agents.Agents.discover)
     list = _blocking(agents.Agents.list)
+    tasks = _blocking(agents.Agents.tasks)
     counts = _blocking(agents.Agents.counts)
     sweep = _blocking(agents.Agents.sweep)
 
@@ -406,8 +762,18 @@ class Callboard:
         boards: All boards.
         agents: The registry.
         events: The event stream.
+        locks: Locks on resources, with deadlocks found as they close.
         teams: Teams of agents, by name and version.
+        recurring: Tasks that are submitted by the clock.
+        flow: How many at once, how often and in which turns, by the keys of tasks.
         runs: What they were asked to do.
+        scheduler: Which agent is given which task, and why.
+        errors: What went wrong: logged, counted, grouped.
+        metrics: Series of numbers, and what the boards themselves measure.
+        context: What agents share: fields of projects, and what each agent is doing.
+        conflicts: Who wants the same thing, and how it was decided.
+        breakers: Circuit breakers: which components may be called, and which not for now.
+        messages: What agents write to each other: inboxes, topics, requests, broadcasts.
         facts: What the engine is, and how far its promises go.
     """
 
@@ -416,8 +782,18 @@ class Callboard:
     boards: Boards
     agents: Agents
     events: Events
+    locks: Locks
     teams: Teams
+    flow: Flow
+    recurring: Recurrences
     runs: Runs
+    scheduler: Scheduler
+    errors: Errors
+    metrics: Metrics
+    context: Contexts
+    conflicts: Conflicts
+    breakers: Breakers
+    messages: Messages
     facts: EngineFacts
 
     def __init__(self, inner: app.Callboard) -> None:
@@ -438,8 +814,18 @@ class Callboard:
         self.boards = Boards(portal, self._inner.boards)
         self.agents = Agents(portal, self._inner.agents)
         self.events = Events(portal, self._inner.events)
+        self.locks = Locks(portal, self._inner.locks)
         self.teams = Teams(portal, self._inner.teams)
+        self.flow = Flow(portal, self._inner.flow)
+        self.recurring = Recurrences(portal, self._inner.recurring)
         self.runs = Runs(portal, self._inner.runs)
+        self.messages = Messages(portal, self._inner.messages)
+        self.scheduler = Scheduler(portal, self._inner.scheduler)
+        self.errors = Errors(portal, self._inner.errors)
+        self.metrics = Metrics(portal, self._inner.metrics)
+        self.context = Contexts(portal, self._inner.context)
+        self.conflicts = Conflicts(portal, self._inner.conflicts)
+        self.breakers = Breakers(portal, self._inner.breakers)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
         return self

@@ -51,6 +51,7 @@ class Worker:
         lease: Seconds without a sign of life after which its tasks are given to others.
         prefetch: Tasks claimed ahead of a free slot; by measured duration where not given.
         drain: Seconds that running handlers get to finish when the worker stops.
+        weight, priority: What strategies go by that choose among agents: see ``AgentSpec``.
 
     Attributes:
         was_drained: The last run ended because the agent was asked to drain.
@@ -70,6 +71,8 @@ class Worker:
         lease: float = tasks.LEASE_DEFAULT,
         prefetch: int | None = None,
         drain: float = 30.0,
+        weight: float = 1.0,
+        priority: int = 0,
     ) -> None:
         self.agent = check_name("agent", agent if agent is not None else host_name())
         self.instance = f"{os.getpid():x}-{secrets.token_hex(4)}"
@@ -85,6 +88,8 @@ class Worker:
             None if prefetch is None else _whole("prefetch", prefetch, 0, tasks.BATCH_MAX)
         )
         self.drain = drain
+        self.weight = weight
+        self.priority = priority
         self.observers = Observers()
         self.handlers: dict[str, Handler] = {}
         self.was_drained = False

@@ -74,6 +74,14 @@ class Heard(msgspec.Struct, frozen=True):
         return self.status == "drain"
 
 
+class HeldTask(msgspec.Struct, frozen=True):
+    """A task that an agent holds, and the fence under which it does."""
+
+    board: str
+    id: str
+    fence: int
+
+
 class AgentCounts(msgspec.Struct, frozen=True):
     """How many agents are known, and how many of them may claim."""
 
@@ -88,6 +96,7 @@ class Agents:
     """
 
     def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
         self._functions = namespace.functions
 
     async def register(
@@ -295,6 +304,24 @@ class Agents:
         """All agents, at most *limit*, healthiest first."""
         return await self.discover(limit=limit)
 
+    async def tasks(self, agent: str, *, limit: int = DISCOVER_MAX) -> tuple[HeldTask, ...]:
+        """The tasks of all boards that an agent holds now, in the order it claimed them.
+
+        Parked ones, whose holder waits, are not among them. At most *limit*, 1 to 1,000.
+
+        Raises:
+            AgentNotFound: The agent is not known.
+        """
+        _check_range("limit", limit, int, 1, DISCOVER_MAX)
+        key = self._namespace.keys.held(check_name("agent", agent))
+        found = await self._namespace.connection.call("ZRANGE", key, 0, limit - 1, "WITHSCORES")
+        if not found:
+            await self.get(agent)
+            return ()
+        if not isinstance(found[0], list):
+            found = zip(found[::2], found[1::2], strict=True)
+        return tuple(_held(member, score) for member, score in found)
+
     async def counts(self) -> AgentCounts:
         """How many agents are known, and how many of them may claim."""
         reply = await self._functions.call("agent_read", "", "", "", "", "", "", "", 0, 0)
@@ -331,6 +358,11 @@ class Agents:
             if not reply[1]:
                 break
         return given
+
+
+def _held(member: bytes, score: Any) -> HeldTask:
+    board, _, task = member.decode().partition(":")
+    return HeldTask(board=board, id=task, fence=int(float(score)))
 
 
 def _spec(agent: str | AgentSpec, fields: dict[str, Any]) -> AgentSpec:

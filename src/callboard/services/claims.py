@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
+from callboard.domain import error as errors
 from callboard.domain import task as tasks
 from callboard.domain.bounds import check_claim, check_claims, check_ids, check_text, check_whole
 from callboard.domain.names import check_name
@@ -57,13 +58,15 @@ class Claims(msgspec.Struct, frozen=True):
         tasks: Granted, best first.
         status: ``ok``, ``empty``, ``agent_full``, ``replayed`` (an earlier call with the
             same request id had run), or why nothing could be claimed: ``paused``,
-            ``agent_draining``, ``agent_not_found``.
+            ``breaker_open``, ``agent_draining``, ``agent_not_found``.
         lost: Fences that the earlier call had granted and that are not held any more.
+        again: Seconds until a rate that held tasks back lets one through: ask again then.
     """
 
     tasks: tuple[Claimed, ...]
     status: str
     lost: tuple[int, ...] = ()
+    again: float | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -111,7 +114,8 @@ class Holding:
                 tasks as far as they are still held, and lists the others as lost.
 
         Raises:
-            AgentNotFound, AgentDraining, AgentFull, BoardPaused: Nothing can be claimed now.
+            AgentNotFound, AgentDraining, AgentFull, BoardPaused, CircuitOpen: Nothing can be
+                claimed now.
             IdConflict: The request id was used by another agent, instance or board.
             InvalidArgument: An argument is out of its bounds.
         """
@@ -136,7 +140,7 @@ class Holding:
 
         Raises:
             TaskNotFound, NotReady, Held, DoesNotFit, IllegalState, AgentFull, AgentNotFound,
-            AgentDraining, BoardPaused, AtLimit: Exactly why it cannot be had.
+            AgentDraining, BoardPaused, CircuitOpen, AtLimit: Exactly why it cannot be had.
         """
         reply = await self._functions.call(
             "task_take",
@@ -235,8 +239,9 @@ class Holding:
     async def fail_many(self, failures: Iterable[FailedAttempt]) -> list[Answer]:
         """Record many failed attempts; each answers for itself."""
         answers: list[Answer] = []
-        rows = [_failure_row(item) for item in failures]
-        for batch in codec.in_batches(rows, lambda row: len(row[2]) + 200):
+        rules = self._namespace.error_rules
+        rows = [_failure_row(item, rules) for item in failures]
+        for batch in codec.in_batches(rows, lambda row: len(row[2]) + 2 * len(row[7]) + 400):
             values = [value for row in batch for value in row]
             reply = await self._functions.call("task_fail", self.board, "", len(batch), *values)
             answers += await self._answered([row[0] for row in batch], reply)
@@ -478,23 +483,60 @@ class Holding:
     async def confirm_cancel(
         self, task_id: str, *, fence: int, reason: str = "requested"
     ) -> Answer:
-        """The holder stopped as it was asked to: the task ends cancelled. Raises LeaseLost."""
+        """The holder stopped as it was asked to: the task ends cancelled.
+
+        It keeps the reason of who asked for it; *reason* is kept where nobody had.
+
+        Raises:
+            LeaseLost: The task was given to someone else, or back.
+        """
         check_claim(task_id, fence)
         reason = check_text("reason", reason)[:1_000]
         reply = await self._functions.call("task_cancel", self.board, "", reason, 1, task_id, fence)
         return (await self._answered([task_id], reply))[0].check(board=self.board)
 
-    async def park(self, task_id: str, *, fence: int) -> Answer:
-        """Free the claim's slot while its holder waits; lease and fence stay."""
-        return await self._park(task_id, fence, 1)
+    async def park(
+        self,
+        task_id: str,
+        *,
+        fence: int,
+        waits_for: str = "",
+        on_board: str = "",
+        bell: str = "",
+    ) -> Answer:
+        """Free the claim's slot while its holder waits; lease and fence stay.
+
+        Args:
+            waits_for: The task that it waits for: the wait is then seen where locks look for
+                deadlocks.
+            on_board: That task's board, if it is another.
+            bell: What wakes the caller should its wait be ended as a deadlock's victim.
+
+        Raises:
+            DeadlockVictim: Waiting would close a cycle; it is not parked.
+        """
+        if waits_for:
+            check_name("task id", waits_for)
+        board = check_name("board", on_board) if on_board else self.board
+        return await self._park(task_id, fence, 1, board, waits_for, bell)
 
     async def unpark(self, task_id: str, *, fence: int) -> Answer:
         """Take the slot again; never refused while the fence is current."""
         return await self._park(task_id, fence, 0)
 
-    async def _park(self, task_id: str, fence: int, parked: int) -> Answer:
+    async def _park(
+        self,
+        task_id: str,
+        fence: int,
+        parked: int,
+        for_board: str = "",
+        for_task: str = "",
+        bell: str = "",
+    ) -> Answer:
         check_claim(task_id, fence)
-        reply = await self._functions.call("task_park", self.board, "", task_id, fence, parked)
+        reply = await self._functions.call(
+            "task_park", self.board, "", task_id, fence, parked, for_board, for_task, bell
+        )
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
 
     async def _keep(self, task_id: str, fence: int, field: str, encoded: bytes) -> Answer:
@@ -521,10 +563,12 @@ class Holding:
 
     def _claims(self, reply: Sequence[Any]) -> Claims:
         status = reply[0].decode()
-        if status not in ("ok", "replayed"):
+        if status not in ("ok", "empty", "agent_full", "replayed"):
             return Claims((), status)
-        lost = tuple(int(fence) for fence in reply[1].split(b",") if fence)
-        return Claims(tuple(codec.claimed_of(self.board, reply[2:])), status, lost)
+        claimed = tuple(codec.claimed_of(self.board, reply[2:]))
+        if status == "replayed":
+            return Claims(claimed, status, tuple(int(f) for f in reply[1].split(b",") if f))
+        return Claims(claimed, status, (), int(reply[1]) / 1_000 if reply[1] else None)
 
 
 def _request(request_id: str | None) -> str:
@@ -580,7 +624,7 @@ def _completion_rows(results: Iterable[Completion]) -> list[Any]:
     return rows
 
 
-def _failure_row(item: FailedAttempt) -> tuple[Any, ...]:
+def _failure_row(item: FailedAttempt, rules: Sequence[errors.ErrorRule]) -> tuple[Any, ...]:
     if not isinstance(item, FailedAttempt):
         raise InvalidArgument(
             f"A failure to hand in is a FailedAttempt, not {type(item).__name__}.",
@@ -590,7 +634,11 @@ def _failure_row(item: FailedAttempt) -> tuple[Any, ...]:
     failure = _failure(item.failure, None)
     delay = "" if item.delay is None else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
     jitter = f"{random.random():.6f}"
-    return item.id, item.fence, failure.encode(), int(failure.retryable), jitter, delay
+    mark = errors.mark_failure(failure, rules)
+    return (
+        *(item.id, item.fence, failure.encode(), int(failure.retryable), jitter, delay),
+        *(mark.text, mark.message),
+    )
 
 
 def _failure(error: Any, retryable: bool | None) -> Failure:

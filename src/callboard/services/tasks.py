@@ -125,7 +125,8 @@ class Tasks:
             GraphTooLarge, InvalidArgument, TooLarge: Nothing was added.
             EngineFull: The engine is at its memory limit.
         """
-        handles = await self.submit_many([TaskSpec(kind=kind, payload=payload, **fields)])
+        spec = tasks.spec_of(kind=kind, payload=payload, **fields)
+        handles = await self.submit_many([spec])
         return handles[0]
 
     async def submit_many(

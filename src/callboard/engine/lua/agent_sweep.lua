@@ -8,7 +8,7 @@
 -- KEYS    format
 -- ARGV    limit:int
 -- RETURNS ok more instances_lost agents_lost | no_namespace | newer_format
--- EVENTS  agent:instance_lost, agent:lost, agent:deregistered, task:lease_lost, task:released, task:failed, task:cancelled, task:ready, task:assigned
+-- EVENTS  agent:error, agent:instance_lost, agent:lost, agent:deregistered, task:lease_lost, task:released, task:failed, task:cancelled, task:ready, task:assigned, error:cascade
 -- REPEAT  by state
 -- FLAGS   allow-oom
 -- include depart

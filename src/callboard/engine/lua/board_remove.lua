@@ -9,7 +9,7 @@
 -- RETURNS ok more | unfinished count | board_not_found | no_namespace | newer_format
 -- EVENTS  task:purged, board:removed
 -- FLAGS   allow-oom
--- include purge
+-- include purge, errors
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end
@@ -32,6 +32,7 @@ for _, status in ipairs({ 'done', 'failed', 'cancelled' }) do
     if purge(b, ids[i]) == 'ok' then
       hput(t, keys.outcomes, ids[i], false)
       zput(t, keys.outcome_times, ids[i], false)
+      call('DEL', errors.details_of(error_keys(t.prefix), b.name, ids[i]))
       left = left - 1
     end
   end

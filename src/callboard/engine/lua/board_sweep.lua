@@ -8,7 +8,7 @@
 -- KEYS    format
 -- ARGV    board_name:str, limit:int
 -- RETURNS ok more | no_namespace | newer_format
--- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged, board:removed
+-- EVENTS  task:lease_lost, task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, task:purged, board:removed, error:cascade
 -- REPEAT  by state
 -- FLAGS   allow-oom
 -- include lose, purge, rest
@@ -30,6 +30,7 @@ local busy = false
 local function swept(count)
   if count >= limit then busy = true end
 end
+swept(flow.put_back_due(b, limit))
 swept(expire_deadlines(b, limit))
 swept(expire_leases(b, limit))
 swept(lapse(b, limit))
@@ -54,6 +55,7 @@ if unresolved_after then
 end
 cascade(t)
 settle(t)
+swept(flow.trim(b, limit))
 for _, status in ipairs({ 'done', 'cancelled', 'failed' }) do
   local key, purged, kept = b.keys[status], 0, 0
   -- Dead letters stay longer: each round goes on behind those that the last one kept.

@@ -1,7 +1,7 @@
 -- Take up reservations that a bell named: granted where they still stand for this agent.
 --
 -- Cheaper than a claim, which looks for work: this looks at the named tasks alone. What went
--- elsewhere is left out, and so is what the board's limits have no room for. A call whose reply was lost is made again with `repeated` 1: what
+-- elsewhere is left out, and so is what the board's limits, or the task's keys, have no room for. A call whose reply was lost is made again with `repeated` 1: what
 -- this instance holds already is answered then too. `wants` more are waited for.
 --
 -- KEYS    format
@@ -17,12 +17,14 @@ local b = board(t, board_name)
 if b.paused then return { 'paused', b.closed and 'closed' or '' } end
 local reserved, again, holder = nothing_taken(), nothing_taken(), agent_id .. '/' .. instance
 local room = room_of(b)
+if t.gated then room = math.min(room, breakers.claims(t, agent_id)) end
 for i = 1, count do
   local id = ARGV[ids_at + i - 1]
   local r = load_record(b, id)
   if r and r[STATUS] == 'a' and r[HOLDER] == agent_id and not kind_paused(b, r[LANE])
-    and #reserved.ids < room then
+    and #reserved.ids < room and flow.admit(t, r[LANE], false) then
     take(reserved, id, r[SCORE], false)
+    if t.gated then breakers.choose(t, r[LANE], 1) end
   elseif repeated == 1 and r and HELD[r[STATUS]] and r[HOLDER] == holder then
     take(again, id, '', false)
   end

@@ -6,8 +6,8 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, request:str, limit:int, started:int, wait_ms:int, lease_ms:int
--- RETURNS ok tasks | empty | replayed lost tasks | request_conflict request | agent_full | agent_not_found | instance_unknown | agent_draining status | paused closed | no_namespace | newer_format
--- EVENTS  task:claimed, task:lease_lost, task:retry_scheduled, task:ready, task:assigned, task:failed, task:cancelled, workstealing:request
+-- RETURNS ok tasks | empty | replayed lost tasks | request_conflict request | agent_full | agent_not_found | instance_unknown | agent_draining status | paused closed | breaker_open component state retry_ms probes | no_namespace | newer_format
+-- EVENTS  task:claimed, task:lease_lost, task:retry_scheduled, task:ready, task:assigned, task:failed, task:cancelled, workstealing:request, error:cascade
 -- REPEAT  by request id
 -- FLAGS   allow-oom
 -- include claim
@@ -18,6 +18,7 @@ local b = board(t, board_name)
 local again = repeat_claim(b, agent_id, instance, request)
 if again then return again end
 refusal = claim_refusal(t, b, agent_id)
+  or t.gated and breakers.refusal(breakers.agent(t, agent_id))
 if refusal then return refusal end
 touch_usual(b)
 

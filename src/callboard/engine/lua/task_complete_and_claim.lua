@@ -7,7 +7,7 @@
 -- ARGV    board_name:str, agent_id:str, instance:str, request:str, limit:int, started:int, wait_ms:int, lease_ms:int, completed:int, begun:int, rows:rows
 -- RETURNS ok more answers begun_answers claim | no_namespace | newer_format
 -- ITEMS   ok | replayed | lease_lost | task_not_found
--- EVENTS  task:completed, task:started, task:claimed, task:lease_lost, task:ready, task:assigned, workstealing:request
+-- EVENTS  task:completed, task:started, task:claimed, task:lease_lost, task:ready, task:assigned, workstealing:request, error:cascade
 -- REPEAT  by fence and request id
 -- FLAGS   allow-oom
 -- include hold
@@ -31,7 +31,8 @@ cascade(t)
 local reply = no or again
 if not reply and limit > 0 then
   settle(t)
-  reply = claim(b, load_agent(t, agent_id), instance, request, limit, started, wait_ms, lease_ms)
+  reply = t.gated and breakers.refusal(breakers.agent(t, agent_id))
+    or claim(b, load_agent(t, agent_id), instance, request, limit, started, wait_ms, lease_ms)
   cascade(t)
 end
 finish(t)

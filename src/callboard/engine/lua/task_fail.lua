@@ -1,18 +1,19 @@
 -- Record failed attempts under their fences: a retry after a delay, or a dead letter.
 --
 -- A row is id, fence, error (JSON), retryable (1 or 0), unit (0 to 1, the jitter), delay_ms
--- (empty: by the task's policy).
+-- (empty: by the task's policy), and
+-- what is tracked of the error: its mark (empty: nothing) and its message.
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, count:int, failures:rows
 -- RETURNS ok more answers | no_namespace | newer_format
 -- ITEMS   retry_scheduled | failed | cancelled | replayed | lease_lost | task_not_found
--- EVENTS  task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned
+-- EVENTS  task:retry_scheduled, task:failed, task:cancelled, task:ready, task:assigned, error:cascade
 -- REPEAT  by fence
 -- FLAGS   allow-oom
 -- include hold
 
-local ROW_VALUES = 6
+local ROW_VALUES = 8
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
@@ -34,6 +35,7 @@ for i = 1, count do
   elseif no then
     answers[i] = no
   else
+    errors.note_task(b, id, r, ARGV[at + 6], ARGV[at + 7])
     retry_or_bury(b, id, r, ARGV[at + 2], ARGV[at + 3] == '1', tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]))
     answers[i] = r[STATUS] == 's' and 'retry_scheduled' or WORDS[r[STATUS]]
   end

@@ -2,7 +2,7 @@
 --
 -- KEYS    format
 -- ARGV    board_name:str, agent_id:str, instance:str, id:str, lease_ms:int
--- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | at_limit limit | agent_not_found | instance_unknown | agent_draining status | paused closed | no_namespace | newer_format
+-- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | at_limit limit key until_ms | agent_not_found | instance_unknown | agent_draining status | paused closed | breaker_open component state retry_ms probes | no_namespace | newer_format
 -- EVENTS  task:claimed
 -- FLAGS   allow-oom
 -- include claim
@@ -11,6 +11,7 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
 refusal = claim_refusal(t, b, agent_id)
+  or t.gated and breakers.refusal(breakers.agent(t, agent_id))
 if refusal then return refusal end
 local r = load_record(b, id)
 if not r then return { 'task_not_found' } end
@@ -29,6 +30,8 @@ if status == 's' then
     call('ZSCORE', b.keys.scheduled, id) or call('ZSCORE', b.keys.retry, id) or '' }
 end
 if status == 'q' then return { 'not_ready', WORDS[status], 'input' } end
+refusal = t.gated and breakers.refusal(breakers.kind(t, r[LANE]))
+if refusal then return refusal end
 if kind_paused(b, r[LANE]) then return { 'paused' } end
 if not serves(agent, r[LANE]) then
   return { 'does_not_fit', concat(missing_for(agent.profile, r[LANE]), ', ') }
@@ -36,6 +39,8 @@ end
 if agent.held >= agent.limit then return { 'agent_full' } end
 local room, limit = room_of(b)
 if room <= (status == 'a' and 0 or b.reserved) then return { 'at_limit', limit } end
+local space, what, key = flow.room(t, r[LANE])
+if space <= 0 then return { 'at_limit', what, key, flow.explain(t, r[LANE])[5] } end
 local score = r[SCORE] ~= '' and r[SCORE] or call('ZSCORE', b.keys.lane .. r[LANE], id)
 touch_board(b)
 local taken = nothing_taken()

@@ -3,7 +3,10 @@
 --
 -- After the record: deadline or due time, unmet dependencies (at most 100, each with its
 -- status word), extra fields, paused flags, agents by verdict (at most 500 looked at): each
--- `verdict|agent|missing`; waiters, closed flag, the limit that holds it back and its value.
+-- `verdict|agent|missing`; waiters, closed flag, the limit that holds it back and its value; and of the key that does: what, key, limit, used,
+-- when the next may be claimed (ms), holders;
+-- and of its kind's breaker, where that is open, what it says to a claim;
+-- last the fields of the newest decision that gave the task to an agent.
 --
 -- KEYS    format
 -- ARGV    board_name:str, id:str
@@ -49,6 +52,8 @@ if status == 'p' then
         verdict, missing = 'draining', agent.status
       elseif agent.held >= agent.limit then
         verdict = 'full'
+      elseif t.gated and breakers.shuts(breakers.agent(t, known[i])) then
+        verdict = 'breaker_open'
       else
         verdict = 'could_claim'
       end
@@ -61,4 +66,7 @@ if status ~= 'p' or room > b.reserved then limit = '' end
 local extra = has(r, 'E') and call('HGETALL', b.keys.extra .. id) or {}
 return { 'ok', t.ms, concat(r, '|', 1, 16), due, unmet, needs, extra, b.paused and 1 or 0,
   kind_paused(b, r[LANE]) and 1 or 0, ahead, agents, #waiters_of(b), b.closed and 1 or 0,
-  limit, limit ~= '' and b[limit] or 0 }
+  limit, limit ~= '' and b[limit] or 0,
+  status == 'p' and flow.explain(t, r[LANE]) or {},
+  status == 'p' and t.gated and breakers.refusal(breakers.kind(t, r[LANE])) or {},
+  (HELD[status] or status == 'a' or status == 'd') and chooser.last(b, id) or {} }

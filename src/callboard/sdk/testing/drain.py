@@ -13,6 +13,7 @@ import msgspec
 from callboard.app import BoardTasks
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.board import Counts
+from callboard.domain.breaker import deferral
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed, Status
 from callboard.exceptions import (
@@ -21,6 +22,7 @@ from callboard.exceptions import (
     BoardNotFound,
     BoardPaused,
     CallboardError,
+    CircuitOpen,
     ConfigError,
     InvalidArgument,
     TaskNotFound,
@@ -186,7 +188,7 @@ class Drain:
                 )
             except AgentNotFound:
                 await self._register(worker)
-            except BoardPaused:
+            except (BoardPaused, CircuitOpen):
                 return None
             except AgentDraining as error:
                 # Lost where a handler moved the clock; set aside where somebody said so.
@@ -246,6 +248,8 @@ class Drain:
             lease=job.worker.lease,
             without_slot=_without_slot,
             loop=asyncio.get_running_loop(),
+            locks=self._board.cb.locks,
+            messages=self._board.cb.messages,
         )
         context.job = job
         try:
@@ -257,6 +261,10 @@ class Drain:
                 raise
             await tasks.confirm_cancel(claimed.id, fence=claimed.fence)
             self._ends["cancelled"].append(claimed.id)
+        except CircuitOpen as error:
+            delay = deferral(error.details.get("retry_after"), 0.0)
+            await tasks.release_many([(claimed.id, claimed.fence)], delay=delay)
+            self._ends["set_aside"].append(claimed.id)
         except TimedOut as error:
             await self._fail(tasks, claimed, Failure("timeout", str(error), True))
         except Exception as error:

@@ -9,26 +9,38 @@ local function gathered(t, key)
   return change
 end
 
--- Read once a call; nil where no such agent is registered. `limit` is how many tasks it
--- may hold at once, over all its instances. One that went away shows how as its status.
+-- Takes the first seven fields of an agent's hash, and counts what it has. One that went
+-- away shows how as its status; `limit` is how many tasks it may hold, over all instances.
+local function fill_agent(t, agent, h)
+  local memory, held, reserved = t.memory, held_key(t.prefix, agent.id), reserved_key(t.prefix, agent.id)
+  local health = tonumber(h[4]) or 1
+  if memory and memory.of[agent.id] == agent then
+    if agent.profile ~= h[1] then memory.lanes, memory.healthy_lanes = { kept = 0 }, { kept = 0 } end
+    if agent.health ~= health then memory.healthy_lanes = { kept = 0 } end
+  end
+  agent.held = call('ZCARD', held) + gathered(t, held)
+  agent.reserved = call('ZCARD', reserved) + gathered(t, reserved)
+  agent.profile, agent.status, agent.health = h[1], h[6] or h[2], health
+  agent.limit = tonumber(h[3]) or 100
+  agent.ready, agent.lapsed, agent.weight = tonumber(h[5]) or agent.limit, tonumber(h[7]) or 0, nil
+  return agent
+end
+
+-- Read once a call; nil where no such agent is registered. One that choices remember is the
+-- same table there: whatever this call does to it, the next reads it again.
 local function load_agent(t, id)
   t.agents = t.agents or {}
   local agent = t.agents[id]
   if agent ~= nil then return agent or nil end
+  local known = t.memory and t.memory.of[id]
+  if known then t.memory.stale[id] = true end
   local h = call('HMGET', agent_key(t.prefix, id), 'profile', 'status', 'claim_limit',
     'health_score', 'ready_limit', 'gone', 'lapsed')
   if not h[1] then
     t.agents[id] = false
     return nil
   end
-  local held, reserved = held_key(t.prefix, id), reserved_key(t.prefix, id)
-  agent = {
-    id = id, profile = h[1], status = h[6] or h[2], limit = tonumber(h[3]) or 100,
-    health = tonumber(h[4]) or 1, ready = tonumber(h[5]) or tonumber(h[3]) or 100,
-    lapsed = tonumber(h[7]) or 0,
-    held = call('ZCARD', held) + gathered(t, held),
-    reserved = call('ZCARD', reserved) + gathered(t, reserved),
-  }
+  agent = fill_agent(t, known or { id = id }, h)
   t.agents[id] = agent
   return agent
 end
@@ -36,7 +48,7 @@ end
 -- Whether the agent may have the lane's tasks: it fits, and is as healthy as they ask.
 local function serves(agent, lane)
   if not fits(agent.profile, lane) then return false end
-  local health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;(.+)$')
+  local health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;([^;]+)')
   return not health or agent.health >= tonumber(health)
 end
 

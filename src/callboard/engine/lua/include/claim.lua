@@ -26,7 +26,7 @@ local function sweep_for_claim(b)
   local t, keys = b.t, b.keys
   if t.is_real_time and keys.swept and t.now - keys.swept < SWEEP_PAUSE_US then return end
   keys.swept = t.now
-  local done = expire_deadlines(b, CLAIM_PROMOTES)
+  local done = flow.put_back_due(b, CLAIM_PROMOTES) + expire_deadlines(b, CLAIM_PROMOTES)
   done = done + expire_leases(b, CLAIM_SWEEPS) + promote(b, CLAIM_PROMOTES)
   if done > 0 then
     cascade(t)
@@ -44,7 +44,7 @@ local function take(taken, id, score, lane)
 end
 
 -- The agent's own reservations on this board.
-local function take_reserved(b, agent, want, taken)
+local function take_reserved(b, agent, want, started, taken)
   if agent.reserved <= 0 then return end
   local prefix = b.name .. ':'
   for page = 0, RESERVED_PAGES - 1 do
@@ -55,8 +55,10 @@ local function take_reserved(b, agent, want, taken)
       if string.sub(rows[i], 1, #prefix) == prefix then
         local id = string.sub(rows[i], #prefix + 1)
         local r = load_record(b, id)
-        if r and r[STATUS] == 'a' and r[HOLDER] == agent.id and not kind_paused(b, r[LANE]) then
+        if r and r[STATUS] == 'a' and r[HOLDER] == agent.id and not kind_paused(b, r[LANE])
+          and flow.admit(b.t, r[LANE], #taken.ids >= started) then
           take(taken, id, r[SCORE], false)
+          if b.t.gated then breakers.choose(b.t, r[LANE], 1) end
         end
       end
     end
@@ -71,50 +73,155 @@ local function reinsert(heads, at, lane, score)
   table.insert(heads, place, { lane = lane, score = score })
 end
 
--- The lanes that fit, best head first.
-local function fitting_heads(b, agent, want)
-  local heads, from, step = {}, 0, want < 15 and 16 or want + 1
+-- Whether the lane's keys let any of its tasks be claimed now. Past the first few that are
+-- held back, a lane stands aside for a while, behind the others of its heads.
+local function has_room(b, lane, key)
+  local t = b.t
+  if not t.limited then return true end
+  local room, why, by = flow.room(t, lane)
+  if room > 0 then return true end
+  flow.note(t, why, by)
+  if key then flow.stand_aside(b, key, lane, why, by) end
+  return false
+end
+
+-- The lanes that fit, best head first: of the whole board, or of one fairness key. Also
+-- answers how many lanes it saw, and how many of these their keys hold back.
+local function fitting_heads(b, agent, want, key)
+  local heads, from, step, seen, held_back = {}, 0, want < 15 and 16 or want + 1, 0, 0
   -- Past HEADS_SEEN only while nothing fits: else lanes that nobody serves would hide
   -- the others for ever.
   while from < (#heads == 0 and HEADS_MOST or HEADS_SEEN) and #heads <= want do -- bounded by HEADS_MOST
-    local rows = call('ZRANGE', b.keys.heads, from, from + step - 1, 'WITHSCORES')
+    local rows, is_aside = call('ZRANGE', key, from, from + step - 1, 'WITHSCORES'), false
     for i = 1, #rows, 2 do
-      if serves(agent, rows[i]) and not kind_paused(b, rows[i]) then
-        heads[#heads + 1] = { lane = rows[i], score = tonumber(rows[i + 1]) }
+      local lane, score = rows[i], tonumber(rows[i + 1])
+      seen = seen + 1
+      if score >= FLOW_ASIDE then -- it stands aside, and so do all behind it
+        held_back, is_aside = held_back + 1, true
+        break
+      end
+      if serves(agent, lane) and not kind_paused(b, lane) then
+        if has_room(b, lane, key) then
+          heads[#heads + 1] = { lane = lane, score = score }
+        else
+          held_back = held_back + 1
+        end
       end
     end
-    if #rows < step * 2 then break end
+    if is_aside or #rows < step * 2 then break end
     from, step = from + step, step * 2
   end
-  return heads
+  return heads, seen, held_back
 end
 
--- Walks the heads and takes the best tasks over all lanes that fit, in strict order.
-local function take_lanes(b, agent, want, taken)
-  local heads = fitting_heads(b, agent, want)
-  local positions, at = {}, 1
+-- Walks the heads, and takes the best tasks over all lanes that fit, in strict order, until
+-- `want` are taken. A walk can be gone on with: `at` is the lane that it stopped in.
+local function take_lanes(b, walk, want, started, taken)
+  local t, heads, positions, at = b.t, walk.heads, walk.positions, walk.at
   while at <= #heads and #taken.ids < want do -- bounded by want
     local lane, next_head = heads[at].lane, heads[at + 1]
-    local from = positions[lane] or 0
+    local from, room = positions[lane] or 0, math.huge
+    if t.limited and flow.of(lane) then
+      local why, key
+      room, why, key = flow.room(t, lane)
+      if room <= 0 then
+        flow.note(t, why, key)
+      elseif flow.is_limited(t, lane) then -- nothing with limits is claimed ahead
+        room = math.min(room, started - #taken.ids)
+      end
+    end
+    if t.gated then room = math.min(room, breakers.room_of(t, lane)) end
     local most = want - #taken.ids + 1
     if next_head and most > 4 and (from > 0 or #heads > 4) then most = 4 end
-    local rows = call('ZRANGE', b.keys.lane .. lane, from, from + most - 1, 'WITHSCORES')
-    local i = 1
-    while i < #rows and #taken.ids < want do -- bounded by rows
+    local rows = room > 0 and call('ZRANGE', b.keys.lane .. lane, from, from + most - 1, 'WITHSCORES') or {}
+    local i, chosen = 1, 0
+    while i < #rows and #taken.ids < want and chosen < room do -- bounded by rows
       if next_head and tonumber(rows[i + 1]) > next_head.score then break end
       take(taken, rows[i], rows[i + 1], lane)
-      i = i + 2
+      i, chosen = i + 2, chosen + 1
     end
-    from = from + (i - 1) / 2
+    if chosen > 0 then flow.choose(t, lane, chosen) end
+    if chosen > 0 and t.gated then breakers.choose(t, lane, chosen) end
+    from = from + chosen
     positions[lane] = from
-    at = at + 1
     if #taken.ids < want then
-      if i < #rows then
+      at = at + 1
+      if chosen >= room then
+        has_room(b, lane) -- notes when it will have some again
+      elseif i < #rows then
         reinsert(heads, at, lane, tonumber(rows[i + 1]))
       elseif #rows == most * 2 then
         local head = call('ZRANGE', b.keys.lane .. lane, from, from, 'WITHSCORES')
         if head[1] then reinsert(heads, at, lane, tonumber(head[2])) end
       end
+    end
+  end
+  walk.at = at
+end
+
+local function new_walk(heads) return { heads = heads, positions = {}, at = 1 } end
+
+-- The line of fairness keys within one claim: those it looked into, in order of their tags,
+-- each with its walk; and, page by page, those it has not looked into.
+local function next_key(b, line)
+  local row = line.rows[line.row]
+  if not row and #line.rows == line.page * 2 and line.from < HEADS_MOST then
+    line.from, line.page = line.from + line.page, line.page * 2
+    line.rows, line.row = call('ZRANGE', b.keys.fair, line.from, line.from + line.page - 1, 'WITHSCORES'), 1
+    row = line.rows[1]
+  end
+  local tag = tonumber(line.rows[line.row + 1])
+  if row and tag < FLOW_ASIDE then return row, tag end
+end
+
+local function stand_in_line(line, entry)
+  local place = #line + 1
+  while place > 1 and line[place - 1].tag > entry.tag do place = place - 1 end -- bounded by the line
+  table.insert(line, place, entry)
+end
+
+-- Looks into the next key: it joins the line where the agent can have tasks of it now. One
+-- that is idle leaves; one with nothing for this agent earns nothing by that, as no tag counts
+-- that is below the virtual time.
+local function look_into(b, agent, want, line, key, tag)
+  line.row = line.row + 2
+  local heads, seen, held_back = fitting_heads(b, agent, want, b.keys.fair_heads .. key)
+  if #heads > 0 then
+    line.is_first = false
+    return stand_in_line(line, { key = key, tag = math.max(tag, b.virtual), walk = new_walk(heads) })
+  end
+  if seen > 0 then
+    line.is_first = false
+    if seen == held_back then flow.stand_aside(b, b.keys.fair, key) end
+  elseif line.is_first or tag <= b.virtual then
+    zput(b.t, b.keys.fair, key, false)
+    flow.pass(b, tag)
+  end
+end
+
+-- Takes turns between the fairness keys: the one with the least tag goes first, for as many
+-- tasks as it may have before another's turn comes.
+local function take_turns(b, agent, want, started, taken)
+  local line = { rows = {}, row = 1, from = 0, page = 16, is_first = true }
+  line.rows = call('ZRANGE', b.keys.fair, 0, line.page - 1, 'WITHSCORES')
+  while #taken.ids < want do -- bounded by want and the keys
+    local key, tag = next_key(b, line)
+    while key and (not line[1] or math.max(tag, b.virtual) < line[1].tag) do -- bounded by HEADS_MOST
+      look_into(b, agent, want, line, key, tag)
+      key, tag = next_key(b, line)
+    end
+    local first = table.remove(line, 1)
+    if not first then return end
+    local weight, before = flow.weight(b.t, first.key), #taken.ids
+    local others = math.min(line[1] and line[1].tag or math.huge, math.max(tag or math.huge, b.virtual))
+    local most = math.min(want - before, math.max(1, math.ceil((others - first.tag) * weight)))
+    take_lanes(b, first.walk, before + most, started, taken)
+    local count = #taken.ids - before
+    if count > 0 then
+      flow.pass(b, first.tag + (count - 1) / weight)
+      first.tag = first.tag + count / weight
+      zput(b.t, b.keys.fair, first.key, first.tag)
+      if count == most then stand_in_line(line, first) end
     end
   end
 end
@@ -127,8 +234,11 @@ local function may_steal(t, r, until_ms)
 end
 
 -- From at most three most loaded agents, half of the unstarted reservations that fit.
-local function steal(b, agent, want, taken)
+local function steal(b, agent, want, started, taken)
   local rows, ids = call('ZRANGE', b.keys.reserved, 0, STEAL_SEEN - 1, 'WITHSCORES'), {}
+  if #rows == 0 then return end
+  local set = call('HMGET', b.keys.board, 'steal_most', 'steal_threshold')
+  local threshold = tonumber(set[2]) or 2
   for i = 1, #rows, 2 do ids[#ids + 1] = rows[i] end
   load_records(b, ids)
   local by_agent, victims = {}, {}
@@ -146,16 +256,22 @@ local function steal(b, agent, want, taken)
     end
   end
   table.sort(victims, function(x, y) return #x > #y or (#x == #y and x.agent < y.agent) end)
-  local most = want < STEAL_MOST and want or STEAL_MOST
+  local most = math.min(want, tonumber(set[1]) or STEAL_MOST)
   for v = 1, math.min(#victims, STEAL_VICTIMS) do
     local victim, count = victims[v], 0
+    if #victim < threshold then break end
     for i = #victim, #victim - floor(#victim / 2) + 1, -1 do
       if #taken.ids >= most then break end
-      take(taken, victim[i], b.records[victim[i]][SCORE], false)
-      count = count + 1
+      local r = b.records[victim[i]]
+      if not kind_paused(b, r[LANE]) and flow.admit(b.t, r[LANE], #taken.ids >= started) then
+        take(taken, victim[i], r[SCORE], false)
+        if b.t.gated then breakers.choose(b.t, r[LANE], 1) end
+        count = count + 1
+      end
     end
     if count > 0 then
       fact(b.t, 'workstealing:request', b.name, '', 'stolen', agent.id, 0, victim.agent .. '|' .. count)
+      count_in_totals(b.t, 'steals')
     end
   end
 end
@@ -174,6 +290,7 @@ local function load_taken(b, taken)
   for i = 1, #ids do
     local body, payload = taken.bodies[i] or '', ''
     taken.attempts[i], taken.tails[i] = match(taken.raws[i], PLAIN_PENDING)
+    flow.touch_claim(b, taken.lanes[i] or load_record(b, ids[i])[LANE])
     if not taken.attempts[i] and has(load_record(b, ids[i]), 'L') then
       payload = call('GET', b.keys.payload .. ids[i]) or ''
     end
@@ -204,7 +321,7 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     local lane, deadline = taken.lanes[i], usual_deadline
     local letter = i <= started and 'c' or 'k'
     local attempt, tail = taken.attempts[i], taken.tails[i]
-    if attempt and lane then
+    if attempt and lane and not flow.counts(lane) and not (t.gated and breakers.gates(t, agent.id, lane)) then
       attempt = attempt == '0' and '1' or int(attempt + 1)
       raw = letter .. '|' .. attempt .. '|' .. fence .. between .. taken.scores[i] .. at_once .. tail
       local removed = removals[lane]
@@ -218,6 +335,8 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
       attempt = tonumber(r[ATTEMPT]) + 1
       r[STATUS], r[ATTEMPT], r[FENCE], r[HOLDER] = letter, tostring(attempt), fence, holder
       r[SCORE], r[SINCE] = taken.scores[i], since
+      flow.grant(b, id, r, fence)
+      if t.gated then breakers.begin_claim(t, r, agent.id) end
       local lease = r[LEASE] ~= '' and tonumber(r[LEASE]) or lease_ms
       if r[TIMEOUT] ~= '' then lease = math.min(lease, tonumber(r[TIMEOUT])) end
       deadline = int(t.ms + lease)
@@ -239,6 +358,7 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     send('ZREM', keys.lane .. lane, removed)
     b.lanes[lane] = true
   end
+  t.flow = nil -- what was granted counts from here on
   agent.held = agent.held + #ids
   b.held = b.held + #ids
   if b.claims_most then
@@ -310,7 +430,8 @@ local function wait_for_bell(b, agent, instance, wants, wait_ms)
 end
 
 -- The claim itself, after its refusals: what waits for this agent, in order.
--- Answers `ok` and five values a task, or `empty`, or `agent_full`.
+-- Answers `ok` and five values a task, or `empty`, or `agent_full`; the second value is in how
+-- many ms a rate that held tasks back lets one through.
 local function claim(b, agent, instance, request, want, started, wait_ms, lease_ms)
   local t = b.t
   sweep_for_claim(b)
@@ -318,13 +439,18 @@ local function claim(b, agent, instance, request, want, started, wait_ms, lease_
   local room = agent.limit - agent.held
   local most = want < room and want or room
   if b.is_limited then most = math.min(most, (room_of(b))) end
+  if t.gated then most = math.min(most, breakers.claims(t, agent.id)) end
   local taken = nothing_taken()
   if most > 0 then
-    take_reserved(b, agent, most, taken)
+    take_reserved(b, agent, most, started, taken)
     local open_most = most -- what is reserved for others keeps its room
     if b.is_limited then open_most = math.min(most, #taken.ids + room_of(b) - b.reserved) end
-    if #taken.ids < open_most then take_lanes(b, agent, open_most, taken) end
-    if #taken.ids == 0 then steal(b, agent, most, taken) end
+    if #taken.ids < open_most and b.is_fair then
+      take_turns(b, agent, open_most, started, taken)
+    elseif #taken.ids < open_most then
+      take_lanes(b, new_walk((fitting_heads(b, agent, open_most, b.keys.heads))), open_most, started, taken)
+    end
+    if #taken.ids == 0 then steal(b, agent, most, started, taken) end
   end
   local reply = { 'ok', '' }
   if #taken.ids > 0 then
@@ -336,6 +462,10 @@ local function claim(b, agent, instance, request, want, started, wait_ms, lease_
     end
   elseif want > 0 then
     reply[1] = room <= 0 and 'agent_full' or 'empty'
+  end
+  if t.flow_next and #taken.ids < started then
+    local rank = call('ZRANK', b.keys.waiters, agent.id .. '/' .. instance)
+    reply[2] = flow.again_ms(t, rank or call('ZCARD', b.keys.waiters))
   end
   wait_for_bell(b, agent, instance, started - #taken.ids, wait_ms)
   return reply

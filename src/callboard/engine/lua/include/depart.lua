@@ -1,5 +1,5 @@
 -- Instances that end and agents that go: giving back what they had.
--- include roster, hold
+-- include roster, hold, activity
 
 -- Ends an instance: from here it is not live, and `give_back` works off what it held.
 -- `how` is l (lost) or r (released).
@@ -101,6 +101,7 @@ local function settle_agent(t, roster, why)
   elseif not roster.gone or why == 'deregistered' then
     roster.gone, roster.gone_since = why, t.ms
     if why == 'lost' then fact(t, 'agent:lost', '', id, 'inactive', id, 0) end
+    activity.gone(t, id, why)
   end
   roster.status = roster.gone and 'inactive' or roster.declared
   local is_working = roster.status == 'active' or roster.status == 'busy'
@@ -150,8 +151,10 @@ end
 -- Removes all traces of an agent that holds nothing any more.
 local function forget_agent(t, roster)
   local id = roster.id
+  activity.gone(t, id, 'forgotten')
   call('SREM', agents_active_key(t.prefix), id)
   call('DEL', roster.key, instances_key(t.prefix, id))
+  chooser.forget(t, id)
   t.hashes[roster.key], t.hashes[instances_key(t.prefix, id)] = nil, nil
   zput(t, agents_known_key(t.prefix), id, false)
   zput(t, agents_due_key(t.prefix), id, false)

@@ -1,9 +1,10 @@
 -- Which lanes an agent can serve.
 --
--- A lane is `kind;type;capabilities;services;labels`, an agent's profile is
+-- A lane is `kind;type;capabilities;services;labels;health;flow`, of which the last two are
+-- left out where they are empty (the health that is asked for, and flow.lua), an agent's profile is
 -- `type;capabilities;services;labels;kinds`; lists are comma-separated. An agent with no
 -- kinds serves them all.
--- include open
+-- include breaker
 
 local fit_cache, fits_cached = {}, 0
 local LANE_FIELDS = '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*)'
@@ -47,7 +48,9 @@ end
 
 local function kind_of(lane) return match(lane, '^[^;]*') end
 
+-- Whether tasks of the lane's kind may not be claimed now: paused, or their breaker is open.
 local function kind_paused(b, lane)
+  if b.t.gated and breakers.shuts(breakers.kind(b.t, lane)) then return true end
   return b.paused_kinds ~= ''
     and string.find(',' .. b.paused_kinds .. ',', ',' .. kind_of(lane) .. ',', 1, true) ~= nil
 end

@@ -38,6 +38,8 @@ local function complete_one(b, id, fence, result, now)
   if refusal == 'lease_lost' and r[STATUS] == 'd' and r[FENCE] == fence then return 'replayed' end
   if refusal then return refusal end
   touch_holders(b, { id })
+  breakers.end_claim(b.t, r, 'success')
+  chooser.done(b.t, agent_of(r), kind_of(r[LANE]), 1, b.t.ms - tonumber(r[SINCE]))
   leave(b, id, r)
   if result ~= '' then hput(b.t, b.keys.results, id, result) end
   unflag(r, 'C')
@@ -59,6 +61,7 @@ local function complete(b, rows, at, count)
   local prefix, channel = b.name .. ':', completed_channel(t.prefix)
   local head = '{"projectId":"' .. b.name .. '","taskId":"'
   local states, done, results, holds, ended = {}, {}, {}, {}, {}
+  local sample = t.now % count + 1 -- whose time stands for those of its agent's tasks here
   local lines = lines_of(t, 'task:completed', b.name)
   for i = 1, count do
     local base = at + (i - 1) * 3
@@ -73,11 +76,12 @@ local function complete(b, rows, at, count)
       if result ~= '' then results[#results + 1] = id; results[#results + 1] = result end
       local hold = holds[agent]
       if not hold then
-        hold = {}
+        hold = { took = t.ms - since, tail = tail }
         holds[agent] = hold
         if not (t.agents and t.agents[agent]) then touch('ZCARD', held_key(t.prefix, agent)) end
       end
       hold[#hold + 1] = prefix .. id
+      if i == sample then hold.took, hold.tail = t.ms - since, tail end
       lines[#lines + 1] = id .. '|done|' .. holder .. '|' .. fence
       if now then
         call('PUBLISH', channel, head .. id .. '","agent":"' .. agent .. '","completedAt":"' .. now
@@ -99,9 +103,11 @@ local function complete(b, rows, at, count)
     send('ZADD', keys.done, done)
     if #results > 0 then send('HSET', keys.results, results) end
     for agent, hold in pairs(holds) do
+      remembered.touch(t, held_key(t.prefix, agent))
       send('ZREM', held_key(t.prefix, agent), hold)
       local known = t.agents and t.agents[agent]
       if known then known.held = known.held - #hold end
+      chooser.done(t, agent, match(hold.tail, '^||([^;|]*)'), #hold, hold.took)
     end
   end
   return answers

@@ -12,7 +12,7 @@ local BOARD_KEYS = {
   dependents = ':dependents:', needs = ':needs:', attempts = ':attempts:', notes = ':notes:',
   extra = ':extra:', payload = ':payload:', outcomes = ':outcomes',
   outcome_times = ':outcome_times', waiters = ':waiters', parked = ':parked',
-  journal = ':journal',
+  journal = ':journal', fair = ':fair', fair_heads = ':heads:', aside = ':aside',
 }
 
 -- Pure functions of prefix and board, so keeping them between calls is safe; bounded.
@@ -58,6 +58,77 @@ end
 local function team_keys(prefix, team)
   return { all = prefix .. 'teams', versions = prefix .. 'team:' .. team }
 end
+local function breaker_keys(prefix, component)
+  return { all = prefix .. 'breakers', gates = prefix .. 'breakers:gates',
+    breaker = prefix .. 'circuit_breakers:' .. component,
+    channel = prefix .. 'events:errors:circuit_breakers' }
+end
+local function choice_keys(prefix, agent)
+  return { runs = prefix .. 'agents:runs:' .. agent, decisions = prefix .. 'scheduler:decisions',
+    counters = prefix .. 'scheduler:counters' }
+end
 local function cascades_key(prefix) return prefix .. 'cascades' end
 local function completed_channel(prefix) return prefix .. 'events:tasks:completed' end
 local function retry_channel(prefix, kind) return prefix .. 'events:errors:' .. kind end
+local function context_keys(prefix, project)
+  return { all = prefix .. 'contexts', due = prefix .. 'contexts:due',
+    fields = prefix .. 'context:project:' .. project, about = prefix .. 'context:about:' .. project,
+    channel = prefix .. 'events:context:updated' }
+end
+local function error_keys(prefix)
+  return { log = prefix .. 'errors:tasks:log', training = prefix .. 'errors:training:', log_tail = ':log',
+    task = prefix .. 'errors:task:', details = ':details', unique = prefix .. 'errors:unique_signatures',
+    counters = prefix .. 'errors:counters', group = prefix .. 'errors:group:',
+    minutes = prefix .. 'errors:minutes:', recent = prefix .. 'errors:recent',
+    slot = prefix .. 'errors:recent:', correlations = prefix .. 'errors:correlations:log',
+    announced = prefix .. 'errors:correlations:announced' }
+end
+local function metric_keys(prefix)
+  return { series = prefix .. 'metrics:series:', all = prefix .. 'metrics:series',
+    settings = prefix .. 'metrics:settings', sampled = prefix .. 'metrics:sampled',
+    totals = prefix .. 'metrics:totals', training = prefix .. 'metrics:training:',
+    progress = prefix .. 'events:training:progress' }
+end
+local function activity_keys(prefix, agent_type)
+  return { shown = prefix .. 'agent:status:' .. agent_type, idle = prefix .. 'agents:idle:' .. agent_type,
+    busy = prefix .. 'agents:busy:' .. agent_type, failed = prefix .. 'agents:failed:' .. agent_type }
+end
+local function message_keys(prefix, agent)
+  local inbox = prefix .. 'inbox:' .. agent
+  return { all = prefix .. 'inboxes', sent = prefix .. 'messages:timestamp',
+    broadcasts = prefix .. 'broadcasts', cursors = prefix .. 'broadcasts:cursors',
+    message = prefix .. 'message:', thread = prefix .. 'messages:thread:',
+    by_sender = prefix .. 'messages:sender:', topic = prefix .. 'subscriptions:topic:',
+    bell = prefix .. 'bell:inbox:' .. agent, broadcast_bell = prefix .. 'bell:broadcasts',
+    reply_bell = prefix .. 'bell:reply:',
+    waiting = inbox, state = inbox .. ':state', leases = inbox .. ':leases',
+    delayed = inbox .. ':delayed', expiry = inbox .. ':expiry', finished = inbox .. ':finished',
+    dead = inbox .. ':dead', received = prefix .. 'messages:receiver:' .. agent,
+    peers = prefix .. 'peers:' .. agent, subordinates = prefix .. 'subordinates:' .. agent,
+    topics = prefix .. 'subscriptions:agent:' .. agent }
+end
+local function flow_keys(prefix)
+  return { limits = prefix .. 'flow:limits', patterns = prefix .. 'flow:patterns',
+    rates = prefix .. 'flow:rates', slots = prefix .. 'flow:slots:', lanes = prefix .. 'flow:lanes:' }
+end
+local function recurring_keys(prefix)
+  return { all = prefix .. 'recurring', due = prefix .. 'recurring:due',
+    recurrence = prefix .. 'recurrence:' }
+end
+local function lock_keys(prefix)
+  return { lock = prefix .. 'lock:', queue = prefix .. 'lockqueue:', owner = prefix .. 'lockowner:',
+    karma = prefix .. 'lockvictim:', released = prefix .. 'lockreleased:',
+    all = prefix .. 'locks', globs = prefix .. 'locks:globs',
+    due = prefix .. 'locks:due', waits = prefix .. 'locks:waits', waits_due = prefix .. 'locks:waits:due',
+    forced = prefix .. 'locks:forced', pending = prefix .. 'locks:pending',
+    unchecked = prefix .. 'locks:unchecked', requests = prefix .. 'locks:requests',
+    incidents = prefix .. 'locks:incidents', bell = prefix .. 'bell:locks:' }
+end
+local function conflict_keys(prefix, id)
+  return { all = prefix .. 'conflicts', open = prefix .. 'conflicts:open', due = prefix .. 'conflicts:due',
+    resolved = prefix .. 'conflicts:resolved', strategies = prefix .. 'conflicts:strategies',
+    by_kind = prefix .. 'conflicts:kind:', by_strategy = prefix .. 'conflicts:strategy:',
+    pending = prefix .. 'conflicts:pending:', record = prefix .. 'conflicts:record:' .. id,
+    votes = prefix .. 'conflicts:votes:' .. id, electorate = prefix .. 'conflicts:electorate:' .. id,
+    log = prefix .. 'conflicts:log:' .. id }
+end

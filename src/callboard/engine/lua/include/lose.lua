@@ -18,6 +18,9 @@ local function lose(b, id, r)
     flag(r, 'Z')
   else
     log_attempt(b, id, r, lost_error(r))
+    chooser.failed(t, agent_of(r), kind_of(r[LANE]))
+    errors.note_lost(b, id, r, 'lease_lost', 'The lease of ' .. holder .. ' ran out.')
+    breakers.end_claim(t, r, 'failure')
     r[CRASHES] = tostring(tonumber(r[CRASHES]) + 1)
     if not string.find(',' .. r[CRASHED] .. ',', ',' .. instance .. ',', 1, true) then
       r[CRASHED] = r[CRASHED] == '' and instance or r[CRASHED] .. ',' .. instance
@@ -29,6 +32,7 @@ local function lose(b, id, r)
   if has(r, 'C') then
     cancel_task(b, id, r, 'requested')
   elseif instances >= b.poison or tonumber(r[CRASHES]) >= b.crashes then
+    errors.note_lost(b, id, r, 'poison', 'Lost ' .. r[CRASHES] .. ' times, by ' .. instances .. ' instances.')
     bury(b, id, r, '{"type":"poison","message":"Lost ' .. r[CRASHES] .. ' times, by ' .. instances
       .. ' instances.","retryable":false}', 'poison')
   else
@@ -46,6 +50,7 @@ local function expire(b, id)
     return
   end
   if r[TIMEOUT] ~= '' and r[STATUS] ~= 'k' and tonumber(r[SINCE]) + tonumber(r[TIMEOUT]) <= b.t.ms then
+    errors.note_lost(b, id, r, 'timeout', 'Ran longer than its ' .. r[TIMEOUT] .. ' ms.')
     retry_or_bury(b, id, r, '{"type":"timeout","message":"Ran longer than its ' .. r[TIMEOUT]
       .. ' ms.","retryable":true}', true, (b.t.now % 1000) / 1000)
   else
@@ -98,6 +103,7 @@ local function expire_deadlines(b, limit)
     local r = b.records[ids[i]]
     zput(b.t, b.keys.deadlines, ids[i], false)
     if r and not HELD[r[STATUS]] and not FINISHED[r[STATUS]] then
+      errors.note_lost(b, ids[i], r, 'deadline_exceeded', 'Its deadline passed while it waited.')
       leave(b, ids[i], r)
       bury(b, ids[i], r, '{"type":"deadline_exceeded","message":"Its deadline passed while it waited.",'
         .. '"retryable":false}', 'deadline_exceeded')
@@ -114,9 +120,14 @@ local function lapse(b, limit)
     if is_over(t, tonumber(rows[i + 1])) then
       local r = load_record(b, rows[i])
       if r and r[STATUS] == 'a' then
-        call('HINCRBY', agent_key(t.prefix, r[HOLDER]), 'lapsed', 1)
+        -- Not at its cost where a pause, the task's keys, or a breaker kept it from taking it up.
+        local is_barred = b.paused or kind_paused(b, r[LANE])
+          or t.gated and not breakers.offers(t, r[HOLDER], r[LANE])
+        if flow.room(t, r[LANE]) > 0 and not is_barred then call('HINCRBY', agent_key(t.prefix, r[HOLDER]), 'lapsed', 1) end
         leave(b, rows[i], r)
         unflag(r, 'H')
+        chooser.lapsed(t)
+        r.is_lapsed = true
         make_ready(b, rows[i], r)
         save(b, rows[i])
       else

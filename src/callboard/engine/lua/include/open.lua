@@ -18,12 +18,34 @@ local EVENT_KINDS = {
   'task:cancel_requested', 'task:cancelled', 'task:revived', 'task:ready',
   'task:moved', 'task:edited', 'workstealing:request', 'task:assigned', 'task:claimed',
   'task:purged',
+  'context:updated', 'agent:idle', 'agent:active', 'agent:error',
+  'conflict:resource', 'conflict:task', 'conflict:context', 'conflict:voting', 'conflict:voted',
+  'conflict:referred', 'conflict:undecided', 'conflict:resolved', 'conflict:removed',
+  'circuitbreaker:state-change', 'circuitbreaker:changed', 'circuitbreaker:removed',
+  'error:cascade', 'error:group', 'error:cleared', 'metrics:coordination',
+  'message:sent', 'message:broadcast', 'message:received', 'message:acknowledged',
+  'message:replied', 'message:released', 'message:expired', 'message:dead', 'message:requeued',
+  'message:purged', 'inbox:changed',
+  'deadlock:detected', 'resource:forced', 'resource:released', 'resource:acquired',
+  'flow:changed', 'recurring:changed', 'recurring:fired',
 }
 local EVENT_ORDER = {}
+
+-- What choices remember of the agents from one call to the next, by namespace; choose.lua
+-- fills it. It holds while each call that wrote was one of this library in this process,
+-- which the field `writer` tells, and each of those notes here whom it changed.
+local remembered = { of = {}, count = 0, writer = nil }
+
+-- Has what is kept under this key read again by the next call that wants it.
+function remembered.touch(t, key)
+  local id = t.memory and t.memory.keyed[key]
+  if id then t.memory.stale[id] = true end
+end
 
 local function alias()
   call, match, gmatch, format = redis.call, string.match, string.gmatch, string.format
   concat, floor, unpack_values = table.concat, math.floor, unpack
+  remembered.writer = concat(call('TIME'), '.')
   for i = 1, #EVENT_KINDS do EVENT_ORDER[EVENT_KINDS[i]] = i end
 end
 
@@ -40,7 +62,7 @@ local function open(format_key, now_given)
   if not call then alias() end
   local h = call('HMGET', format_key, 'major', 'fence', 'now', 'seq', 'grace_from',
     'grace_until', 'paused', 'channels', 'interval', 'grace', 'retain',
-    'gated', 'limited')
+    'gated', 'limited', 'writer')
   if not h[1] then return nil, { 'no_namespace' } end
   if tonumber(h[1]) ~= MAJOR then return nil, { 'newer_format', h[1] } end
   local now
@@ -58,13 +80,19 @@ local function open(format_key, now_given)
     grace_from = tonumber(h[5]) or 0, grace_until = tonumber(h[6]) or 0,
     paused = h[7] == '1', channels = h[8] ~= '0', interval = tonumber(h[9]) or 1000,
     grace = tonumber(h[10]) or 10000, retain = h[11] or '100000',
-    gated = h[12] == '1', limited = h[13] == '1',
+    gated = h[12] == '1', limited = h[13] == '1', writer = h[14],
     is_real_time = now_given == '', facts = {}, sets = {}, hashes = {}, boards = {}, bells = {},
   }
   -- Nothing ran here for more than two sweep intervals: a suspended machine, or nobody
   -- was there. Deadlines that fell into that window get one grace.
   if last > 0 and t.ms - last / 1000 > 2 * t.interval then
     t.grace_from, t.grace_until, t.graced = floor(last / 1000), t.ms + t.grace, true
+  end
+  local memory = remembered.of[t.prefix]
+  if memory and t.writer == remembered.writer and memory.seq == t.seq and memory.fence == t.fence then
+    t.memory = memory
+  elseif memory then
+    remembered.of[t.prefix], remembered.count = nil, remembered.count - 1
   end
   return t
 end
@@ -124,6 +152,7 @@ local function write_sets(t)
   local sets = t.sets
   t.sets = {}
   for key, members in pairs(sets) do
+    if t.memory then remembered.touch(t, key) end
     local add, remove = {}, {}
     for member, score in pairs(members) do
       if score then
@@ -142,6 +171,7 @@ local function write_hashes(t)
   local hashes = t.hashes
   t.hashes = {}
   for key, fields in pairs(hashes) do
+    if t.memory then remembered.touch(t, key) end
     local set, remove = {}, {}
     for field, value in pairs(fields) do
       if value then
@@ -193,12 +223,23 @@ local function close(t)
   write_facts(t)
   if t.graced then
     call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now),
-      'grace_from', t.grace_from, 'grace_until', t.grace_until)
+      'grace_from', t.grace_from, 'grace_until', t.grace_until, 'writer', remembered.writer)
+  elseif t.writer ~= remembered.writer then
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now),
+      'writer', remembered.writer)
   else
     call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now))
   end
+  if t.memory then t.memory.seq, t.memory.fence = t.seq, t.fence end
   for channel, payload in pairs(t.bells) do call('SPUBLISH', channel, payload) end
   if t.news then call('SPUBLISH', events_bell(t.prefix), int(t.seq)) end
+end
+
+-- Counts what happens seldom and stands in no structure that it could be counted from.
+local function count_in_totals(t, what)
+  local key = metric_keys(t.prefix).totals
+  redis.pcall('HINCRBY', key, what, 1) -- somebody else's key there stops nothing
+  redis.pcall('PEXPIRE', key, 2592000000)
 end
 
 -- Fails with WRONGTYPE, before anything was written, where a key that will be written

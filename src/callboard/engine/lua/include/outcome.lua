@@ -42,7 +42,7 @@ local function fail_task(b, id, r, error_json, extra)
 end
 
 local function cancel_task(b, id, r, reason)
-  remember(b, id, r, 'reason', reason)
+  if not has(r, 'C') then remember(b, id, r, 'reason', reason) end -- else of who asked for it
   unflag(r, 'C')
   end_task(b, id, r, 'x')
   fact(b.t, 'task:cancelled', b.name, id, 'cancelled', r[HOLDER], r[FENCE], reason == 'skipped' and reason or nil)
@@ -74,6 +74,8 @@ end
 local function retry_or_bury(b, id, r, error_json, retryable, unit, delay_ms)
   local t = b.t
   log_attempt(b, id, r, error_json)
+  chooser.failed(t, agent_of(r), kind_of(r[LANE]))
+  if retryable and not has(r, 'C') then breakers.end_claim(t, r, 'failure') end
   leave(b, id, r)
   local failures = tonumber(r[FAILURES]) + 1
   r[FAILURES] = tostring(failures)
@@ -178,7 +180,7 @@ end
 
 -- The dependency lives again: so do those that ended for its sake, unless another
 -- dependency of theirs has failed too, or somebody else has their unique key by now.
-local function revive(b, cause, id, r)
+local function revive_dependent(b, cause, id, r)
   if (r[STATUS] ~= 'f' and r[STATUS] ~= 'x')
     or recall(b, id, 'cause') ~= cause then return end
   local needs = call('SMEMBERS', b.keys.needs .. id)
@@ -224,12 +226,12 @@ local function cascade(t)
       local dependent = b.records[ids[i]]
       if dependent then
         if r and r[STATUS] == 'd' then
-          revive(b, id, ids[i], dependent) -- of a retry that was over before its cascade
+          revive_dependent(b, id, ids[i], dependent) -- of a retry that was over before its cascade
           satisfy(b, id, ids[i], dependent)
         elseif r and (r[STATUS] == 'f' or r[STATUS] == 'x') then
           dependency_failed(b, id, r[STATUS], ids[i], dependent)
         elseif r then
-          revive(b, id, ids[i], dependent)
+          revive_dependent(b, id, ids[i], dependent)
         end
       end
     end

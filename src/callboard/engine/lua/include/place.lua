@@ -1,5 +1,5 @@
 -- Where a task stands: its lane, a reservation, or one of the board's indexes.
--- include record, agent
+-- include record, agent, errors, choose, flow, lock
 
 local TAKE_UP_MS = 5000 -- a reservation made for a waiting agent lapses after this
 local WAITERS_SEEN = 32
@@ -17,7 +17,7 @@ local function recall(b, id, field)
   return call('HGET', key, field)
 end
 
-local TOUCHED_SETS = { 'heads', 'leases', 'reserved', 'scheduled', 'blocked', 'input', 'done',
+local TOUCHED_SETS = { 'heads', 'fair', 'aside', 'leases', 'reserved', 'scheduled', 'blocked', 'input', 'done',
   'failed', 'cancelled', 'unresolved', 'deadlines', 'outcome_times', 'waiters', 'retry', 'dead' }
 local TOUCHED_HASHES = { 'tasks', 'state', 'results', 'unique', 'outcomes' }
 
@@ -58,6 +58,8 @@ local function touch_holders(b, ids)
       local key = (has(r, 'W') and parked_key or held_key)(b.t.prefix, agent_of(r))
       if not seen[key] then touch('ZCARD', key) end
       if has(r, 'W') then touch('ZCARD', b.keys.parked) end
+      if has(r, 'K') then locks.touch(b.t, locks.claim_owner(b.name, ids[i], r[FENCE])) end
+      flow.touch_claim(b, r[LANE])
       seen[key] = true
     end
   end
@@ -80,7 +82,13 @@ local function leave(b, id, r)
     zput(t, keys.lane .. r[LANE], id, false)
     b.lanes[r[LANE]] = true
   elseif HELD[status] then
+    breakers.end_claim(t, r, 'ignored')
     zput(t, keys.leases, id, false)
+    if has(r, 'K') then
+      unflag(r, 'K')
+      t.ended_claims = t.ended_claims or {}
+      table.insert(t.ended_claims, locks.claim_owner(b.name, id, r[FENCE]))
+    end
     local agent = agent_of(r)
     local member = b.name .. ':' .. id
     if has(r, 'W') then
@@ -93,6 +101,7 @@ local function leave(b, id, r)
       local known = t.agents and t.agents[agent]
       if known then known.held = known.held - 1 end
     end
+    if has(r, 'Q') then flow.free(b, id, r) end
     -- A deadline that passed while the task was held counts again as it waits.
     local due = has(r, 'X') and recall(b, id, 'deadline')
     if due then zput(t, keys.deadlines, id, due) end
@@ -150,24 +159,25 @@ local function waiters_of(b)
   return b.waiters
 end
 
--- The least loaded waiting agent that the lane fits; among equals the longest waiting.
-local function best_waiter(b, lane)
+-- The waiter that the task `id` of this lane should go to; docs/reference/strategies.md has
+-- how the best idle agent is found. Without an id it only asks, and nothing is recorded.
+local function best_waiter(b, lane, id)
   local waiters = waiters_of(b)
   if #waiters == 0 or b.paused or kind_paused(b, lane) then return nil end
   if b.is_limited and room_of(b) <= b.reserved then return nil end
-  local best, best_load
+  local agents, of_agent = {}, {}
   for i = 1, #waiters do
     local waiter = waiters[i]
-    local agent = waiter.wants > 0 and load_agent(b.t, waiter.id)
-    if agent and agent.status == 'active' and serves(agent, lane) then
-      local taken = agent.held + agent.reserved
-      local load = taken / agent.ready
-      if taken < agent.limit and (not best or load < best_load) then
-        best, best_load = waiter, load
-      end
+    local agent = waiter.wants > 0 and not of_agent[waiter.id] and load_agent(b.t, waiter.id)
+    if agent and agent.status == 'active' and agent.held + agent.reserved < agent.limit
+      and serves(agent, lane)
+      and not (b.t.gated and not breakers.offers(b.t, agent.id, lane)) then
+      of_agent[agent.id] = waiter
+      agents[#agents + 1] = agent
     end
   end
-  return best
+  if #agents == 0 then return nil end
+  return of_agent[chooser.best_idle(b, id, lane, agents, of_agent).id]
 end
 
 -- Rings for a reserved task; what a bell says is a hint, and it names `board|id,id`.
@@ -178,10 +188,63 @@ local function ring(b, waiter, id)
   zput(b.t, b.keys.waiters, waiter.member, waiter.wants > 0 and waiter.until_ms + waiter.wants / WANTS or false)
 end
 
+-- A task as the strategies see it. What it is hashed by is its affinity key, else its id.
+function chooser.sketch(b, id, r)
+  local _, required = string.gsub(match(r[LANE], '^[^;]*;[^;]*;([^;]*)'), '[^,]+', '')
+  local key = has(r, 'E') and recall(b, id, 'affinity') or id
+  return { id = id, kind = kind_of(r[LANE]), key = key, priority = tonumber(r[PRIORITY]), required = required }
+end
+
+-- Why nobody is to be chosen for a task, as a word and a fact; nil where it waits for one.
+function chooser.standing(b, r)
+  if not r then return 'task_not_found', '' end
+  if r[STATUS] == 'a' then return 'reserved', r[HOLDER] end
+  if r[STATUS] ~= 'p' then return 'not_ready', WORDS[r[STATUS]] end
+  if kind_paused(b, r[LANE]) then return 'kind_paused', kind_of(r[LANE]) end
+  if b.is_limited and room_of(b) <= b.reserved then return 'at_limit', select(2, room_of(b)) end
+  if flow.room(b.t, r[LANE]) <= 0 then return 'at_limit', 'of its keys' end
+end
+
+-- Reserves for an agent that was chosen, and rings for it where it waits.
+function chooser.give(b, id, r, agent_id, until_ms, mark)
+  reserve(b, id, r, agent_id, until_ms, mark)
+  local waiters = waiters_of(b)
+  for i = 1, #waiters do
+    if waiters[i].id == agent_id and waiters[i].wants > 0 then return ring(b, waiters[i], id) end
+  end
+end
+
+-- The same for a task that stands in its lane.
+function chooser.take_aside(b, id, r, agent_id, until_ms)
+  local score = call('ZSCORE', b.keys.lane .. r[LANE], id)
+  leave(b, id, r)
+  r[SCORE] = score
+  chooser.give(b, id, r, agent_id, until_ms, 'P')
+  save(b, id)
+end
+
+-- On a board with a strategy of its own: reserved for the agent that it chooses; into its
+-- lane where none has room, or where one that was chosen before did not take it up.
+function chooser.push(b, id, r)
+  local agent
+  if not (b.paused or kind_paused(b, r[LANE]) or b.is_limited and room_of(b) <= b.reserved) then
+    agent = chooser.choose(b, b.strategy, chooser.sketch(b, id, r), r[LANE], waiters_of(b))
+  end
+  if not agent then return to_lane(b, id, r) end
+  chooser.give(b, id, r, agent.id, b.t.ms + TAKE_UP_MS)
+end
+
 -- Makes a task claimable: reserved for the best waiting agent, whose bell is rung, or
 -- into its lane. Its score stands in the record.
 local function offer(b, id, r)
-  local waiter = best_waiter(b, r[LANE])
+  if b.t.limited and flow.is_limited(b.t, r[LANE]) then -- who may have it is known at the claim
+    flow.arrived(b.t, r[LANE])
+    return to_lane(b, id, r)
+  end
+  if b.strategy and strategies.reads[b.strategy] and not r.is_lapsed then
+    return chooser.push(b, id, r)
+  end
+  local waiter = best_waiter(b, r[LANE], id)
   if waiter then
     reserve(b, id, r, waiter.id, b.t.ms + TAKE_UP_MS)
     ring(b, waiter, id)
@@ -195,7 +258,8 @@ end
 local function offer_to(b, id, r, agent_id, for_ms)
   local agent = load_agent(b.t, agent_id)
   if not agent or agent.status ~= 'active' or not serves(agent, r[LANE])
-    or b.is_limited and room_of(b) <= b.reserved then
+    or b.t.gated and not breakers.offers(b.t, agent_id, r[LANE])
+    or b.is_limited and room_of(b) <= b.reserved or flow.room(b.t, r[LANE]) <= 0 then
     return offer(b, id, r)
   end
   reserve(b, id, r, agent_id, b.t.ms + for_ms, 'P')
@@ -234,9 +298,11 @@ end
 -- After the lanes were written: the heads of those that changed.
 local function write_heads(t)
   for _, b in pairs(t.boards) do
+    flow.prepare(b)
     for lane in pairs(b.lanes) do
       local head = call('ZRANGE', b.keys.lane .. lane, 0, 0, 'WITHSCORES')
       zput(t, b.keys.heads, lane, head[2] or false)
+      if b.is_fair or flow.of(lane) then flow.index(b, lane, head[2] or false) end
     end
     b.lanes = {}
   end
@@ -257,7 +323,7 @@ local function ring_for_room(b)
   if spare <= 0 or #waiters_of(b) == 0 then return end
   local heads = call('ZRANGE', b.keys.heads, 0, WAITERS_SEEN - 1)
   for i = 1, #heads do
-    local waiting = call('ZCARD', b.keys.lane .. heads[i])
+    local waiting = math.min(call('ZCARD', b.keys.lane .. heads[i]), (flow.room(b.t, heads[i])))
     local waiter = best_waiter(b, heads[i])
     while waiter and spare > 0 and waiting > 0 do -- bounded by what the waiters seen want
       b.t.bells[agent_bell(b.t.prefix, waiter.member)] = b.name
@@ -268,7 +334,12 @@ local function ring_for_room(b)
 end
 
 local function finish(t)
+  if t.ended_claims then locks.end_claims(t) end
   settle(t)
+  flow.wake(t, best_waiter)
+  if t.flow_put_back then settle(t) end
+  if t.errors then errors.write_of_tasks(t) end
+  if t.decisions then chooser.write(t) end
   for _, b in pairs(t.boards) do
     if b.is_limited and b.has_left then ring_for_room(b) end
   end

@@ -24,11 +24,17 @@ local function forget_unknown(b, id)
   end
 end
 
+-- Forgets a finished task: afterwards only its outcome is known. An end that the totals of
+-- metrics have not counted yet is counted here, for it stands nowhere any more.
 local function purge(b, id)
   local t, keys, r = b.t, b.keys, load_record(b, id)
   if not r then return 'task_not_found' end
   if not FINISHED[r[STATUS]] or (has(r, 'D') and is_cascading(b, id)) then return 'illegal_state' end
   leave(b, id, r)
+  if not t.counted_at then
+    t.counted_at = tonumber(redis.pcall('HGET', metric_keys(t.prefix).totals, 'at')) or -1
+  end
+  if tonumber(r[SINCE]) > t.counted_at then count_in_totals(t, WORDS[r[STATUS]] .. ':' .. b.name) end
   hput(t, keys.tasks, id, false)
   hput(t, keys.state, id, false)
   if r[STATUS] == 'd' then hput(t, keys.results, id, false) end
@@ -37,6 +43,9 @@ local function purge(b, id)
     call('DEL', keys.extra .. id, keys.attempts .. id, keys.notes .. id, keys.payload .. id,
       keys.needs .. id, keys.dependents .. id)
     t.hashes[keys.extra .. id] = nil
+    if has(r, 'A') or r[STATUS] == 'f' then
+      call('UNLINK', errors.details_of(error_keys(t.prefix), b.name, id))
+    end
   end
   hput(t, keys.outcomes, id, r[STATUS] .. '|' .. r[SINCE])
   zput(t, keys.outcome_times, id, t.ms)

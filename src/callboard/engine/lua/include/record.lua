@@ -11,7 +11,9 @@
 -- on others, U unique key, L large payload, C cancel asked for, X deadline, E extra hash,
 -- A attempt log, M notes, S skip or G go on where a dependency failed, Z lost once before
 -- it was started, V taken from its holder, who is not to think that it gave it back, W parked,
--- H suggested worker, P reserved for one that is preferred, R handed over to its agent, B not before a time, once unblocked.
+-- H suggested worker, P reserved for one that is preferred, R handed over to its agent, B not before a time, once unblocked,
+-- O its claim holds permits of breakers, Q its claim occupies a slot of its concurrency key,
+-- K its claim holds locks, or waits as an owner of locks does.
 -- include open
 
 local STATUS, ATTEMPT, FENCE, HOLDER, SCORE, SINCE, LEASE, TIMEOUT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -47,7 +49,8 @@ local function board(t, name)
   if b then return b end
   local keys = board_keys(t.prefix, name)
   local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes',
-    'idle', 'closed', 'journal', 'concurrency', 'claims_most')
+    'idle', 'closed', 'journal', 'concurrency', 'claims_most', 'strategy',
+    'fair', 'virtual', 'aside')
   b = {
     t = t, name = name, keys = keys, records = {}, lanes = {},
     step = tonumber(h[1]) or 60000000, is_new = not h[1],
@@ -55,6 +58,8 @@ local function board(t, name)
     paused_kinds = h[3] or '', limit = tonumber(h[4]) or 1000000,
     poison = tonumber(h[5]) or 3, crashes = tonumber(h[6]) or 5,
     is_idle = h[7] == '1', held = 0, reserved = 0,
+    is_fair = h[13] == '1', virtual = tonumber(h[14]) or 0, has_aside = h[15] == '1',
+    strategy = h[12] ~= 'best_idle' and h[12] or nil,
   }
   t.boards[name] = b
   if h[10] or h[11] then -- counted here, before any change, and kept up by each

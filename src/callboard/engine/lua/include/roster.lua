@@ -76,7 +76,9 @@ local function health_of(t, roster)
   local declared = ({ error = 0.5, maintenance = 0.2, busy = 0.1 })[roster.declared] or 0
   local loaded = busiest > 0.8 and 0.3 or busiest > 0.6 and 0.1 or 0
   local lapsed = roster.lapsed > 3 and 0.3 or roster.lapsed * 0.1
-  local health = 1 - 0.5 * missed / roster.live - declared - loaded - 0.3 * failing - lapsed
+  -- Not once it may be probed, else no task that asks for health could ever close it.
+  local tripped = t.gated and breakers.shuts(breakers.agent(t, roster.id)) and 0.5 or 0
+  local health = 1 - 0.5 * missed / roster.live - declared - loaded - 0.3 * failing - lapsed - tripped
   return health < 0 and 0 or health
 end
 

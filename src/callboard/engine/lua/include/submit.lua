@@ -211,6 +211,7 @@ local function remember_options(b, task, r)
     remember(b, task.id, r, 'suggested', options.s)
     flag(r, 'H')
   end
+  if options.a then remember(b, task.id, r, 'affinity', options.a) end
   if options.t then remember(b, task.id, r, 'parent', options.t) end
   if task.payload ~= '' then
     call('SET', b.keys.payload .. task.id, task.payload)
@@ -252,6 +253,9 @@ local function touch_for_submit(b, fresh)
   local is_special = b.is_awaited
   for i = 1, #fresh do
     is_special = is_special or fresh[i].options ~= NO_OPTIONS or fresh[i].payload ~= ''
+    if string.find(fresh[i].spec, ',', 1, true) then -- perhaps a task with keys
+      flow.touch(b, match(fresh[i].spec, '^%d*|%d*|([^|]*)|'))
+    end
   end
   if is_special then return touch_board(b) end
   touch_usual(b)
@@ -321,7 +325,7 @@ local function submit_write(b, fresh)
   end
   local awaited = b.is_awaited
   if awaited == nil then awaited = call('ZCARD', keys.unresolved) > 0 end
-  local is_plain = not awaited and #waiters_of(b) == 0
+  local is_plain = not awaited and not b.strategy and #waiters_of(b) == 0
   local born_failed, plain = {}, { states = {}, bodies = {}, lanes = {} }
   for i = 1, #fresh do
     local task = fresh[i]
