@@ -25,6 +25,13 @@ ALONE = {
     "W6": "claim_cost",
     "W7": "team_runs",
     "W8": "primitives.locks",
+    "W9": "primitives.deadlocks",
+    "W10": "primitives.messages",
+    "W11": "primitives.assignments",
+    "W12": "simulated",
+    "W13": "primitives.breakers",
+    "W14": "primitives.conflicts",
+    "W15": "primitives.promises",
 }
 
 

@@ -13,6 +13,11 @@ class Samples:
         """Keep one."""
         self._seconds.append(seconds)
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._seconds)
+
     def ms(self, percent: float) -> float:
         """The percentile in milliseconds, by nearest rank; 0 without any."""
         if not self._seconds:
