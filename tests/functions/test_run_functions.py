@@ -677,7 +677,7 @@ async def test_nothing_is_left_of_a_run_that_was_removed(stage: Stage, records: 
     await records.remove("r", by="ann")
 
     names = {name for name in await stage.key_names() if not name.startswith("agent")}
-    assert names == {"callboard:format", "events"}
+    assert names == {"callboard:format", "events", "metrics:totals"}
     event = (await stage.news())[-1]
     assert (event.type, event.board, event.by) == ("run:removed", "r", "ann")
     assert await records.list() == []
