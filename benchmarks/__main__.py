@@ -32,6 +32,9 @@ ALONE = {
     "W13": "primitives.breakers",
     "W14": "primitives.conflicts",
     "W15": "primitives.promises",
+    "W16": "coordinator.requests",
+    "W17": "coordinator.deliveries",
+    "W18": "coordinator.fanout",
 }
 
 

@@ -1,0 +1,1 @@
+"""What the coordinator service does a second: requests, deliveries, streams."""
