@@ -48,3 +48,20 @@ Capabilities = Annotated[
         "--capability", "-c", metavar="NAME", help="What the agent can do. May be repeated."
     ),
 ]
+Dot = Annotated[bool, typer.Option("--dot", help="In Graphviz's language.")]
+NewPayload = Annotated[
+    str | None, typer.Option("--payload", metavar="JSON", help="Another payload, for one task.")
+]
+Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="For people.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log only what goes wrong.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+TreeLines = Annotated[
+    int, typer.Option("--limit", "-n", metavar="N", help="At most so many lines of the tree.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Only since then: a time, or a span as 10m."),
+]
+From = Annotated[
+    str | None, typer.Option("--since", metavar="WHEN", help="From a time, or a span ago, as 10m.")
+]
