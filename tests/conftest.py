@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -69,7 +70,13 @@ def engine_url(engine_kind: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """URL of an embedded Valkey that lives as long as the session."""
+    """URL of an embedded Valkey that lives as long as the session; another, where one is named.
+
+    CALLBOARD_TEST_ENGINE is for runs on an engine that is set up in a way of its own.
+    """
+    if named := os.environ.get("CALLBOARD_TEST_ENGINE"):
+        yield named
+        return
     # Tests of pure code do without the engine, even where it cannot be imported.
     from callboard.engine.embedded import EmbeddedEngine
 

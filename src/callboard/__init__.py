@@ -11,8 +11,10 @@ none of them starts at once.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from callboard.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from callboard.app import BoardView, Callboard, connect
+    from callboard.app import BoardView, Callboard
     from callboard.domain.board import BoardSettings
     from callboard.domain.breaker import BreakerPolicy, Permit
     from callboard.domain.conflict import Case, Conflict, ConflictStrategy, Party, Verdict
@@ -21,19 +23,26 @@ if TYPE_CHECKING:
     from callboard.domain.event import Event, Gap
     from callboard.domain.flow import FlowKey, FlowLimits
     from callboard.domain.lock import Lock
-    from callboard.domain.message import PEERS, SUBORDINATES, Message, MessageSpec, Role, Topic
+    from callboard.domain.message import (
+        PEERS,
+        REGISTERED,
+        SUBORDINATES,
+        Message,
+        MessageSpec,
+        Role,
+        Topic,
+    )
     from callboard.domain.metric import Metric, TrainingStep
     from callboard.domain.recurring import Recurring
     from callboard.domain.retry import Failure, RetryPolicy
     from callboard.domain.strategy import Assignment, Candidate, Decision, Strategy
     from callboard.domain.task import Claimed, Requirements, Status, Task, TaskSpec
     from callboard.exceptions import CallboardError, Fatal, Retry
+    from callboard.sdk.connect import connect
     from callboard.sdk.context import TaskContext
     from callboard.sdk.worker import Worker
     from callboard.services.claims import Completion, FailedAttempt
     from callboard.services.tasks import TaskHandle
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Assignment": "callboard.domain.strategy",
@@ -63,6 +72,7 @@ _HOMES = {
     "Message": "callboard.domain.message",
     "MessageSpec": "callboard.domain.message",
     "PEERS": "callboard.domain.message",
+    "REGISTERED": "callboard.domain.message",
     "Party": "callboard.domain.conflict",
     "Metric": "callboard.domain.metric",
     "Permit": "callboard.domain.breaker",
@@ -82,11 +92,12 @@ _HOMES = {
     "Verdict": "callboard.domain.conflict",
     "TrainingStep": "callboard.domain.metric",
     "Worker": "callboard.sdk.worker",
-    "connect": "callboard.app",
+    "connect": "callboard.sdk.connect",
 }
 
 __all__ = [
     "PEERS",
+    "REGISTERED",
     "SUBORDINATES",
     "Assignment",
     "BoardSettings",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from callboard.config import EngineChoice, check_namespace, resolve_engine
+from callboard.config import ACCESS_NAMESPACE, EngineChoice, check_namespace, resolve_engine
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.domain.names import check_name
 from callboard.engine.connection import Connection, LinkCall
@@ -15,12 +15,14 @@ from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
 from callboard.engine.namespace import Namespace
 from callboard.engine.probe import EngineFacts, probe
+from callboard.engine.reserved import ReservedNamespace
 from callboard.exceptions import OutcomeUnknown
 from callboard.janitor import Janitor
 from callboard.locking import Locks
 from callboard.messaging import Messages
 from callboard.observer import Observers
 from callboard.runs import Runs
+from callboard.services.access import Access
 from callboard.services.agents import Agents
 from callboard.services.boards import Boards
 from callboard.services.breakers import Breakers
@@ -39,7 +41,21 @@ from callboard.services.tasks import Tasks
 from callboard.services.teams import Teams
 from callboard.waiting import EndWatch
 
+P = ParamSpec("P")
+S = TypeVar("S")
+
 PROBES_MAX = 3
+
+
+class Make(Protocol):
+    """What makes the services of a connection, of their classes."""
+
+    def __call__(self, service: Callable[P, S], /) -> Callable[P, S]:
+        """Make such services by calling what this returns."""
+
+
+def _itself(service: Callable[P, S], /) -> Callable[P, S]:
+    return service
 
 
 class BoardTasks(Tasks, Holding):
@@ -52,10 +68,13 @@ class BoardTasks(Tasks, Holding):
 class BoardView:
     """One board: its tasks and dead letters, without naming it in each call."""
 
-    def __init__(self, namespace: Namespace, name: str, ends: EndWatch) -> None:
+    def __init__(
+        self, namespace: Namespace, name: str, ends: EndWatch, make: Make | None = None
+    ) -> None:
+        make = make or _itself
         self.name = check_name("board", name)
-        self.tasks = BoardTasks(namespace, name, ends)
-        self.dead_letters = DeadLetters(namespace, self.tasks)
+        self.tasks = make(BoardTasks)(namespace, name, ends)
+        self.dead_letters = make(DeadLetters)(namespace, self.tasks)
 
 
 class Callboard:
@@ -79,6 +98,7 @@ class Callboard:
         breakers: Circuit breakers: which components may be called, and which not for now.
         messages: What agents write to each other: inboxes, topics, requests, broadcasts.
         conflicts: Who wants the same thing, and how it was decided.
+        access: API keys and the audit log, of all namespaces of the engine.
         observers: Called on what this process does.
         choice: Which engine, and why that one.
     """
@@ -98,6 +118,7 @@ class Callboard:
     conflicts: Conflicts
     breakers: Breakers
     messages: Messages
+    access: Access
     tasks: BoardTasks
     dead_letters: DeadLetters
     facts: EngineFacts
@@ -111,6 +132,7 @@ class Callboard:
         adopt: bool,
         call_timeout: float,
         clock: Callable[[], int | None] | None,
+        creates: bool = True,
     ) -> None:
         self.choice = choice
         self.observers = Observers()
@@ -119,8 +141,10 @@ class Callboard:
         self._adopt = adopt
         self._call_timeout = call_timeout
         self._clock = clock
+        self._creates = creates
         self._engine: EmbeddedEngine | None = None
         self._connection: Connection | None = None
+        self._reserved: ReservedNamespace | None = None
         self._boards: dict[str, BoardView] = {}
 
     async def open(self) -> Self:
@@ -145,42 +169,52 @@ class Callboard:
             functions = Functions(self._connection, keys.format, self._clock)
             self.namespace = Namespace(self._name, self._connection, functions, keys)
             self.facts = await self._probe_at_first()
+            self._creates = True  # it is there, so it comes back where an engine lost it
             functions.reopen = self._reopen
             self._connection.on_reconnect.append(self._probe_again)
         except BaseException:
             await self.close()
             raise
-        self.events = Events(self.namespace)
-        self.boards = Boards(self.namespace)
-        self.agents = Agents(self.namespace)
-        self.locks = Locks(self.namespace)
-        self.breakers = Breakers(self.namespace, self.observers)
+        self._reserved = ReservedNamespace(
+            ACCESS_NAMESPACE, self._connection, self._clock, call_timeout=self._call_timeout
+        )
+        self._assemble(self._reserved, _itself)
+        return self
+
+    def _assemble(self, reserved: ReservedNamespace, make: Make) -> None:
+        """Make the services, all that a connection has."""
+        self._make = make
+        self.events = make(Events)(self.namespace)
+        self.boards = make(Boards)(self.namespace)
+        self.agents = make(Agents)(self.namespace)
+        self.locks = make(Locks)(self.namespace)
+        self.breakers = make(Breakers)(self.namespace, self.observers)
         self._ends = EndWatch(self.events, self._has_ended)
-        self.errors = Errors(self.namespace)
-        self.metrics = Metrics(self.namespace)
+        self.errors = make(Errors)(self.namespace)
+        self.metrics = make(Metrics)(self.namespace)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
-        self.teams = Teams(self.namespace)
-        self.messages = Messages(self.namespace, self.locks._victim)
-        self.scheduler = Scheduler(self.namespace)
-        self.flow = Flow(self.namespace)
-        self.recurring = Recurrences(self.namespace)
-        self.context = Contexts(self.namespace, self.events.follow, self.events.cursor)
-        self.conflicts = Conflicts(self.namespace)
-        self.runs = Runs(
-            RunRecords(self.namespace),
+        self.teams = make(Teams)(self.namespace)
+        self.messages = make(Messages)(self.namespace, self.locks._victim)
+        self.scheduler = make(Scheduler)(self.namespace)
+        self.flow = make(Flow)(self.namespace)
+        self.recurring = make(Recurrences)(self.namespace)
+        self.context = make(Contexts)(self.namespace, self.events.follow, self.events.cursor)
+        self.conflicts = make(Conflicts)(self.namespace)
+        self.access = make(Access)(reserved)
+        self.runs = make(Runs)(
+            make(RunRecords)(self.namespace),
             self.teams,
             self.boards,
             self.events,
             lambda board: self.board(board).tasks,
         )
-        return self
 
     def board(self, name: str) -> BoardView:
         """The view of one board, which need not exist yet."""
         view = self._boards.get(name)
         if view is None:
-            view = self._boards[name] = BoardView(self.namespace, name, self._ends)
+            view = self._boards[name] = BoardView(self.namespace, name, self._ends, self._make)
         return view
 
     def janitor(self, *, interval: float = 1.0) -> Janitor:
@@ -211,9 +245,12 @@ class Callboard:
         """Close the connection; the last user of an embedded engine stops it."""
         connection, self._connection = self._connection, None
         engine, self._engine = self._engine, None
+        reserved, self._reserved = self._reserved, None
         if hasattr(self, "_ends"):
             await self._ends.close()
             await self.locks.keeper.close()
+        if reserved is not None:
+            await reserved.close()
         if connection is not None:
             await connection.close()
         if engine is not None:
@@ -233,7 +270,8 @@ class Callboard:
         async def functions_call(name: str, *arguments: Any) -> list[Any]:
             return await self.namespace.functions.call_on(call, name, *arguments)
 
-        return await probe(call, self.namespace.keys, functions_call, adopt=self._adopt)
+        keys, creates = self.namespace.keys, self._creates
+        return await probe(call, keys, functions_call, adopt=self._adopt, creates=creates)
 
     async def _probe_at_first(self) -> EngineFacts:
         """Probe, again where the engine went away meanwhile: looking twice does no harm."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
@@ -16,6 +16,12 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from callboard.exceptions import ConfigError
 
 DATA_DIR_NAME = ".callboard"
+
+ACCESS_NAMESPACE = "callboard-access"
+"""Where API keys and the audit log are, for all namespaces of an engine."""
+
+RESERVED_NAMESPACES = frozenset({ACCESS_NAMESPACE})
+"""Callboard's own: nobody connects to them."""
 
 URL_EXAMPLES: Mapping[str, str] = {
     "redis": "redis://localhost:6379/0",
@@ -26,7 +32,13 @@ URL_EXAMPLES: Mapping[str, str] = {
     "redis+cluster": "redis+cluster://node-1:6379,node-2:6379",
     "rediss+cluster": "rediss+cluster://node-1:6380,node-2:6380",
 }
-"""Each URL scheme that can be used, with an example for error messages."""
+"""Each URL scheme of an engine, with an example for error messages."""
+
+COORDINATOR_EXAMPLES: Mapping[str, str] = {
+    "http": "http://localhost:9001",
+    "https": "https://callboard.example.com",
+}
+"""The schemes of coordinators, which clients may use in place of an engine."""
 
 # What people write for these schemes elsewhere. The spelling alone would suggest nothing, or
 # the wrong one.
@@ -35,8 +47,6 @@ _SCHEMES_ELSEWHERE: Mapping[str, str] = {
     "valkeys": "rediss",
     "tcp": "redis",
     "tls": "rediss",
-    "http": "redis",
-    "https": "rediss",
     "redis+unix": "unix",
     "unix+redis": "unix",
     "sentinel": "redis+sentinel",
@@ -50,8 +60,8 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.%]+\]|[^\[\]:]+)(?::(?P<port>[0-9]+)
 class EngineChoice:
     """One engine: the address of a server, or the data directory of an embedded one.
 
-    Exactly one of *url* and *data_dir* is set. *source* says in words where the
-    choice came from, for ``doctor`` and for error messages.
+    For clients also a coordinator's address. Exactly one of *url* and *data_dir* is set.
+    *source* says in words where the choice came from, for ``doctor`` and for error messages.
     """
 
     url: str | None
@@ -63,6 +73,11 @@ class EngineChoice:
         """True if the engine is run by us, in *data_dir*."""
         return self.data_dir is not None
 
+    @property
+    def is_coordinator(self) -> bool:
+        """True if it is not an engine but a coordinator, to be asked over HTTP."""
+        return self.url is not None and is_coordinator(self.url)
+
     def __str__(self) -> str:
         place = f"embedded in {self.data_dir}" if self.url is None else redact_url(self.url)
         return f"{place} ({self.source})"
@@ -73,6 +88,7 @@ def resolve_engine(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     honour_redis_env: bool = False,
+    coordinators: bool = False,
     environ: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
 ) -> EngineChoice:
@@ -82,7 +98,8 @@ def resolve_engine(
     ``CALLBOARD_URL``, ``CALLBOARD_DATA``, with *honour_redis_env* also
     ``REDIS_URL`` and then ``REDIS_HOST`` with ``REDIS_PORT`` and
     ``REDIS_PASSWORD``, the nearest ``.callboard`` folder from *cwd* upward, and
-    at last a new one in *cwd*. An empty variable counts as not set.
+    at last a new one in *cwd*. An empty variable counts as not set. With *coordinators* the
+    URL may be that of a coordinator, as clients take it.
 
     Raises:
         ConfigError: Both arguments were given, the URL cannot be used, or the
@@ -95,11 +112,11 @@ def resolve_engine(
             "runs already, a data directory for an embedded engine."
         )
     if url is not None:
-        return _server(url, "argument --url")
+        return _server(url, "argument --url", coordinators)
     if data_dir is not None:
         return _embedded(data_dir, "argument --data", cwd)
     if env.get("CALLBOARD_URL"):
-        return _server(env["CALLBOARD_URL"], "environment CALLBOARD_URL")
+        return _server(env["CALLBOARD_URL"], "environment CALLBOARD_URL", coordinators)
     if env.get("CALLBOARD_DATA"):
         return _embedded(env["CALLBOARD_DATA"], "environment CALLBOARD_DATA", cwd)
     if honour_redis_env and (choice := redis_environment(env)) is not None:
@@ -135,11 +152,12 @@ def redis_environment(environ: Mapping[str, str] | None = None) -> EngineChoice 
     return _server(f"redis://{credentials}{host}:{port or '6379'}/0", source)
 
 
-def check_url(url: str, source: str = "the URL") -> str:
+def check_url(url: str, source: str = "the URL", *, coordinators: bool = False) -> str:
     """Return *url* without surrounding space if an engine could be reached by it.
 
     Only its form is checked: scheme, hosts, ports, database number, the socket's
-    path, the name of the Sentinel service. *source* names it in the message.
+    path, the name of the Sentinel service. *source* names it in the message, and
+    with *coordinators* it says that their schemes could have been meant too.
 
     Raises:
         ConfigError: With the nearest scheme that exists and an example. No
@@ -150,9 +168,17 @@ def check_url(url: str, source: str = "the URL") -> str:
     scheme = scheme.lower()
     if not separator:
         raise _unusable(url, source, "it has no scheme", "redis")
+    if scheme in COORDINATOR_EXAMPLES:
+        raise _unusable(
+            url,
+            source,
+            "it is the address of a coordinator, and this needs the engine itself",
+            "redis" if scheme == "http" else "rediss",
+        )
     if scheme not in URL_EXAMPLES:
-        nearest = _nearest_scheme(scheme)
-        known = ", ".join(URL_EXAMPLES)
+        schemes = (*URL_EXAMPLES, *(COORDINATOR_EXAMPLES if coordinators else ()))
+        nearest = _nearest_scheme(scheme, schemes)
+        known = ", ".join(schemes)
         raise _unusable(
             url,
             source,
@@ -163,6 +189,47 @@ def check_url(url: str, source: str = "the URL") -> str:
     if fault is not None:
         raise _unusable(url, source, fault, scheme)
     return url
+
+
+def is_coordinator(url: str) -> bool:
+    """Whether a URL is meant for a coordinator, by its scheme."""
+    return url.strip().partition("://")[0].lower() in COORDINATOR_EXAMPLES
+
+
+def check_coordinators(url: str, source: str = "the URL") -> tuple[str, ...]:
+    """The addresses of the coordinators that a URL names, one or several with commas.
+
+    Each may have a path, behind which a proxy serves it.
+
+    Raises:
+        ConfigError: With what is wrong and an example. No password is part of the message.
+    """
+    scheme = url.strip().partition("://")[0].lower()
+    example = scheme if scheme in COORDINATOR_EXAMPLES else "http"
+    found: list[str] = []
+    for part in (one.strip() for one in url.split(",")):
+        written = part if "://" in part else f"{scheme}://{part}"
+        fault = _fault_of_coordinator(written)
+        if fault is not None:
+            raise _unusable(written, source, fault, example)
+        found.append(written.rstrip("/"))
+    return tuple(dict.fromkeys(found))
+
+
+def _fault_of_coordinator(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "it is not a well-formed URL"
+    if parts.scheme.lower() not in COORDINATOR_EXAMPLES:
+        return f'its scheme "{parts.scheme}" is not http or https'
+    if "@" in parts.netloc:
+        return "it has a user; an API key goes into CALLBOARD_API_KEY"
+    if parts.query or parts.fragment:
+        return "it has a query or a fragment"
+    if re.search(r"[\x00-\x20\x7f]", url):
+        return "it contains spaces or control characters"
+    return _fault_of_host(parts.netloc)
 
 
 def split_url(url: str) -> SplitResult:
@@ -195,7 +262,8 @@ def check_namespace(name: str | None) -> str:
     """Return the namespace's name, ``""`` for the default one.
 
     Raises:
-        ConfigError: The name is not 1 to 128 letters, digits, ``.``, ``_`` and ``-``.
+        ConfigError: The name is not 1 to 128 letters, digits, ``.``, ``_`` and ``-``, or is
+            one of Callboard's own.
     """
     if not name:
         return ""
@@ -205,11 +273,19 @@ def check_namespace(name: str | None) -> str:
             "Take 1 to 128 of the letters A-Z and a-z, digits, dot, underscore and hyphen.",
             namespace=name[:140],
         )
+    if name in RESERVED_NAMESPACES:
+        raise ConfigError(
+            f"Namespace {name!r} is Callboard's own: API keys and the audit log are in it. "
+            "Take another name.",
+            namespace=name,
+        )
     return name
 
 
-def _server(url: str, source: str) -> EngineChoice:
-    return EngineChoice(check_url(url, source), None, source)
+def _server(url: str, source: str, coordinators: bool = False) -> EngineChoice:
+    if coordinators and is_coordinator(url):
+        return EngineChoice(",".join(check_coordinators(url, source)), None, source)
+    return EngineChoice(check_url(url, source, coordinators=coordinators), None, source)
 
 
 def _embedded(
@@ -251,17 +327,18 @@ def _here(cwd: str | os.PathLike[str] | None) -> Path:
         ) from error
 
 
-def _nearest_scheme(scheme: str) -> str:
+def _nearest_scheme(scheme: str, schemes: Sequence[str]) -> str:
     if scheme in _SCHEMES_ELSEWHERE:
         return _SCHEMES_ELSEWHERE[scheme]
-    close = difflib.get_close_matches(scheme, URL_EXAMPLES, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(scheme, schemes, n=1, cutoff=0.5)
     return close[0] if close else "redis"
 
 
 def _unusable(url: str, source: str, fault: str, scheme: str) -> ConfigError:
     shown = redact_url(url) if "://" in url else "the value"
+    example = URL_EXAMPLES.get(scheme) or COORDINATOR_EXAMPLES[scheme]
     return ConfigError(
-        f"Cannot use {shown} ({source}): {fault}. Example: {URL_EXAMPLES[scheme]}",
+        f"Cannot use {shown} ({source}): {fault}. Example: {example}",
         scheme=scheme,
     )
 
@@ -277,12 +354,19 @@ def _fault_of(url: str, scheme: str) -> str | None:
     if len(hosts) > 1 and scheme in ("redis", "rediss"):
         return f"{scheme} takes one host"
     for host in hosts:
-        match = _HOST.fullmatch(host)
-        if match is None:
-            return f'"{host}" is not a host with an optional port' if host else "it names no host"
-        if match["port"] is not None and not _is_port(match["port"]):
-            return f"port {match['port']} is not from 1 to 65535"
+        fault = _fault_of_host(host)
+        if fault is not None:
+            return fault
     return _fault_of_path([unquote(part) for part in parts.path.split("/") if part], scheme)
+
+
+def _fault_of_host(host: str) -> str | None:
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return f'"{host}" is not a host with an optional port' if host else "it names no host"
+    if match["port"] is not None and not _is_port(match["port"]):
+        return f"port {match['port']} is not from 1 to 65535"
+    return None
 
 
 def _fault_of_path(parts: list[str], scheme: str) -> str | None:

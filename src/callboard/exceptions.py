@@ -194,6 +194,39 @@ class MessageNotFound(NotFound):
     code = "message_not_found"
 
 
+class NamespaceNotFound(NotFound):
+    """Nobody has used this namespace yet, and who may only read makes none."""
+
+    code = "namespace_not_found"
+
+
+class ApiKeyNotFound(NotFound):
+    """No API key has this id or name, or it is forgotten by now."""
+
+    code = "api_key_not_found"
+
+
+# Who asks
+
+
+class NotAuthenticated(CallboardError):
+    """The coordinator wants an API key: none was shown, or one that does not hold (any more)."""
+
+    code = "not_authenticated"
+
+
+class NotPermitted(CallboardError):
+    """The API key holds, but not for this: its role, namespaces or agent say no."""
+
+    code = "not_permitted"
+
+
+class RateLimited(CallboardError):
+    """Too many requests; ``details["retry_after"]`` says in how many seconds to try again."""
+
+    code = "rate_limited"
+
+
 # Refusals
 
 

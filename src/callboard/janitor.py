@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from callboard.engine.answers import checked
@@ -36,6 +37,9 @@ class Janitor:
 
     Args:
         sweeps: Run in this order in each round, behind the boards.
+
+    Attributes:
+        ran_at: When its last round went well, by this machine's clock; None before the first.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Janitor:
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._tidied_at = -TIDY_SECONDS
+        self.ran_at: datetime | None = None
 
     def start(self) -> None:
         """Run in the background until ``stop``; starting twice does nothing."""
@@ -115,6 +120,7 @@ class Janitor:
         while True:
             try:
                 await self.sweep()
+                self.ran_at = datetime.now(UTC)
             except EngineError as error:
                 _log.info("A sweep waits for the engine: %s", error)
             except CallboardError as error:

@@ -9,9 +9,9 @@ from collections import deque
 from typing import Final, Self
 
 from callboard.domain.message import BATCH_MAX, Hearing, Message
-from callboard.engine.namespace import Namespace
+from callboard.engine.bells import Bells
 from callboard.engine.pubsub import Subscription
-from callboard.exceptions import CallboardError, EngineError
+from callboard.exceptions import CallboardError, EngineError, EngineUnavailable
 from callboard.services.messages import Post
 
 POLL_SECONDS: Final = 1.0
@@ -35,7 +35,7 @@ class Listener:
     def __init__(
         self,
         post: Post,
-        namespace: Namespace,
+        bells: Bells,
         agent: str,
         *,
         batch: int,
@@ -44,8 +44,10 @@ class Listener:
         broadcasts: bool,
     ) -> None:
         self._post = post
-        self._namespace = namespace
+        self._bells_of = bells
         self._agent = agent
+        self._inbox_bell = bells.inbox(agent)
+        self._broadcast_bell = bells.broadcasts()
         self._batch = batch
         self._lease = lease
         self._taker = taker
@@ -66,11 +68,10 @@ class Listener:
         self._handled: set[int] = set()
 
     async def __aenter__(self) -> Self:
-        keys = self._namespace.keys
-        channels = [keys.inbox_bell(self._agent)]
+        wanted = [self._inbox_bell]
         if self._hears:
-            channels.append(keys.broadcast_bell())
-        self._bells = await self._namespace.connection.subscribe(*channels)
+            wanted.append(self._broadcast_bell)
+        self._bells = await self._bells_of.listen(*wanted)
         self._tasks = [
             asyncio.create_task(self._keep(), name="callboard-listener-keep"),
             asyncio.create_task(self._acknowledge(), name="callboard-listener-acknowledge"),
@@ -94,12 +95,16 @@ class Listener:
             _log.info("%s: its messages come back when their leases end: %s", self._agent, error)
 
     async def next(self) -> Message:
-        """The next message, as soon as there is one."""
+        """The next message, as soon as there is one; EngineUnavailable once it is closed here."""
         async with self._turn:
             while not self._ready:
                 try:
                     await self._fetch_whole()
                 except EngineError as error:
+                    if self._bells_of.is_closed:
+                        raise EngineUnavailable(
+                            f"The connection was closed while {self._agent} listened."
+                        ) from error
                     _log.info("%s waits for the engine: %s", self._agent, error)
                     await asyncio.sleep(PAUSE_SECONDS * (1 + random.random()))
                     self._looks_at_inbox, self._looks_at_broadcasts = True, self._hears
@@ -154,11 +159,11 @@ class Listener:
 
     def _look_again(self) -> None:
         if self._bells is not None:
-            self._bells.ring(self._namespace.keys.inbox_bell(self._agent), b"on")
+            self._bells.ring(self._inbox_bell, b"on")
 
     def _hear_again(self) -> None:
         if self._bells is not None:
-            self._bells.ring(self._namespace.keys.broadcast_bell(), b"on")
+            self._bells.ring(self._broadcast_bell, b"on")
 
     @property
     def _can_hear(self) -> bool:
@@ -245,7 +250,7 @@ class Listener:
     async def _wait(self) -> None:
         assert self._bells is not None
         bell = await self._bells.get(POLL_SECONDS * (1 + random.random() / 4))
-        inbox = self._namespace.keys.inbox_bell(self._agent)
+        inbox = self._inbox_bell
         if bell is None or (not bell[1] and bell[0] != inbox):
             self._looks_at_inbox, self._looks_at_broadcasts = True, self._hears
         elif bell[0] == inbox:

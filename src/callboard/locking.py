@@ -20,7 +20,14 @@ from callboard.domain.lock import LEASE_DEFAULT, WAIT_DEFAULT, WAIT_MAX, Lock, L
 from callboard.domain.task import check_seconds as check_ms
 from callboard.engine.namespace import Namespace
 from callboard.engine.pubsub import Subscription
-from callboard.exceptions import CallboardError, EngineError, LockHeld, LockLost, LockTimeout
+from callboard.exceptions import (
+    CallboardError,
+    EngineError,
+    EngineUnavailable,
+    LockHeld,
+    LockLost,
+    LockTimeout,
+)
 from callboard.services.locks import Await, LockRequest, LockTable, lock_of
 
 BEAT_SECONDS: Final = 1.0
@@ -116,8 +123,7 @@ class Keeper:
         self.table = table
         self.bell = secrets.token_hex(6)
         self.holders: dict[str, set[Callable[[], None]]] = {}
-        self._connection = namespace.connection
-        self._channel = namespace.keys.locks_bell(self.bell)
+        self._bells = namespace.bells
         self._waits: dict[Key, set[asyncio.Future[Await]]] = {}
         self._rung: set[str] = set()
         self._wake = asyncio.Event()
@@ -125,6 +131,7 @@ class Keeper:
         self._errands: set[asyncio.Task[Any]] = set()
         self._subscription: Subscription | None = None
         self._joining = asyncio.Lock()
+        self._is_closed = False
 
     async def acquire(self, request: LockRequest, wait: float) -> Lock:
         """Acquire, waiting up to *wait* seconds; leaves nothing behind where it raises."""
@@ -150,6 +157,10 @@ class Keeper:
             if wait == 0 or isinstance(held, LockTimeout):
                 raise
             raise LockTimeout(held.message, **held.details) from None
+        except EngineUnavailable:
+            if self._is_closed:
+                await self.run_errand(self.table._withdraw(request, keep=False))
+            raise
         except asyncio.CancelledError:
             await asyncio.shield(self.run_errand(self.table._withdraw(request, keep=False)))
             raise
@@ -163,7 +174,7 @@ class Keeper:
         """Join the bell and start the loop, once."""
         async with self._joining:
             if self._subscription is None:
-                self._subscription = await self._connection.subscribe(self._channel)
+                self._subscription = await self._bells.listen(self._bells.locks(self.bell))
                 self._loops = [
                     asyncio.create_task(self._answer_bells(), name="callboard-lock-bells"),
                     asyncio.create_task(self._beat(), name="callboard-lock-waits"),
@@ -172,6 +183,8 @@ class Keeper:
 
     def expect(self, key: Key) -> asyncio.Future[Await]:
         """What the loop will hear of a wait; ``forget`` it in any case."""
+        if self._is_closed:
+            raise _closed(key)
         future: asyncio.Future[Await] = asyncio.get_running_loop().create_future()
         self._waits.setdefault(key, set()).add(future)
         return future
@@ -191,7 +204,14 @@ class Keeper:
         return task
 
     async def close(self) -> None:
-        """Finish the errands, and stop."""
+        """End every wait, which leaves its place in line; finish the errands, and stop."""
+        self._is_closed = True
+        for key, futures in self._waits.items():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(_closed(key))
+                    future.exception()  # Whoever waits sees it, but nobody has to.
+        await asyncio.sleep(0)  # Those that waited run, and leave their errands.
         if self._errands:
             await asyncio.wait(self._errands, timeout=5.0)
         loops, self._loops = self._loops, []
@@ -434,6 +454,10 @@ class Hold:
         self._loss, self.is_lost = loss, True
         if self._runner is not None:
             self._runner.cancel()
+
+
+def _closed(key: Key) -> EngineUnavailable:
+    return EngineUnavailable(f"The connection was closed while {key[0]} waited for locks.")
 
 
 async def _quietly(work: Coroutine[Any, Any, Any]) -> Any:

@@ -28,6 +28,7 @@ from callboard.exceptions import (
     CallboardError,
     DeadlockVictim,
     EngineError,
+    EngineUnavailable,
     LeaseLost,
     MessageExpired,
     RequestTimeout,
@@ -91,11 +92,11 @@ class Messages(Post, Mailboxes):
         request_id = fields.pop("id", None)
         request_id = new_id() if request_id is None else check_name("message id", request_id)
         token = "" if owner is None else check_owner(owner)
-        keys = self._namespace.keys
-        bells = [keys.reply_bell(request_id)]
+        bells = self._namespace.bells
+        names = [bells.reply(request_id)]
         if token:
-            bells.append(keys.locks_bell(f"m.{request_id}"))
-        subscription = await self._namespace.connection.subscribe(*bells)
+            names.append(bells.locks(f"m.{request_id}"))
+        subscription = await bells.listen(*names)
         is_over = False
         try:
             try:
@@ -113,7 +114,7 @@ class Messages(Post, Mailboxes):
             subscription.close()
             if token and not is_over:
                 with suppress(CallboardError):
-                    await self._functions.call("message_await", request_id, 1)
+                    await self._stop_waiting(request_id)
 
     async def wait_reply(self, request_id: str, *, timeout: float | None = None) -> Message:
         """Wait for the reply to a request, whoever sent it, at most until its deadline.
@@ -127,8 +128,8 @@ class Messages(Post, Mailboxes):
             MessageNotFound: There is no such request, or it is kept no more.
             NotARequest: The message is none.
         """
-        bell = self._namespace.keys.reply_bell(check_name("message id", request_id))
-        subscription = await self._namespace.connection.subscribe(bell)
+        bells = self._namespace.bells
+        subscription = await bells.listen(bells.reply(check_name("message id", request_id)))
         try:
             return await self._wait(request_id, subscription, timeout)
         finally:
@@ -204,16 +205,21 @@ class Messages(Post, Mailboxes):
         check_seconds("backoff", backoff, 0, messages.TTL_MAX)
         ahead = min(2 * concurrency, messages.BATCH_MAX)
         listener = self._listener(agent, ahead, lease, taker, broadcasts)
-        async with listener, asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(self._serve_one(listener, handler, backoff))
+        try:
+            async with listener, asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(self._serve_one(listener, handler, backoff))
+        except ExceptionGroup as failures:
+            if self._namespace.bells.is_closed:
+                raise failures.exceptions[0] from None
+            raise
 
     def _listener(
         self, agent: str, batch: int, lease: float, taker: str, broadcasts: bool
     ) -> Listener:
         return Listener(
             self,
-            self._namespace,
+            self._namespace.bells,
             check_name("agent", agent),
             batch=check_whole("batch", batch, 1, messages.BATCH_MAX),
             lease=check_seconds("lease", lease, LEASE_MIN, 3_600) / 1000,
@@ -250,6 +256,11 @@ class Messages(Post, Mailboxes):
             try:
                 reply, state, left = await self._look(request_id)
             except EngineError as error:
+                if self._namespace.bells.is_closed:
+                    raise EngineUnavailable(
+                        f"The connection was closed while a reply to {request_id} was waited for. "
+                        "The request stands: wait_reply(…) waits for it again."
+                    ) from error
                 _log.info("Waiting for a reply to %s: %s", request_id, error)
                 reply, state, left = None, "waiting", REPLY_POLL_SECONDS
             if reply is not None:
@@ -278,6 +289,10 @@ class Messages(Post, Mailboxes):
         if self._victim is not None:
             return await self._victim(owner, incident)
         return DeadlockVictim(f"{owner} waited in a circle.", owner=owner, incident=incident)
+
+    async def _stop_waiting(self, request_id: str) -> None:
+        """End the wait of a request's owner, as deadlocks are detected over it."""
+        await self._functions.call("message_await", check_name("message id", request_id), 1)
 
     async def _look(self, request_id: str) -> tuple[Message | None, str, float | None]:
         """The reply, the request's state, and in how many seconds it expires, if ever."""

@@ -120,4 +120,4 @@ def traceparent() -> str:
 
 
 def _missing() -> ConfigError:
-    return ConfigError("OpenTelemetry is not installed: pip install 'callboard[otel]'.")
+    return ConfigError("OpenTelemetry is not installed: install Callboard with the extra otel.")

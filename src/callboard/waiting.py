@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from callboard.domain.event import Gap
-from callboard.exceptions import EngineError
+from callboard.exceptions import EngineError, EngineUnavailable
 from callboard.services.events import Events
 
 RECHECK_SECONDS: Final = 10.0
@@ -30,9 +30,14 @@ class EndWatch:
         self._waiting: dict[Key, set[asyncio.Event]] = {}
         self._follower: asyncio.Task[None] | None = None
         self._is_following = asyncio.Event()
+        self._is_closed = False
 
     async def wait(self, board: str, task: str) -> None:
-        """Return once the task has ended; TaskNotFound where there is none."""
+        """Return once the task has ended; TaskNotFound where there is none.
+
+        Raises EngineUnavailable where the connection is closed meanwhile.
+        """
+        self._check_open(task)
         if self._follower is None:
             self._follower = asyncio.create_task(self._follow(), name="callboard-end-watch")
         bell = asyncio.Event()
@@ -40,12 +45,14 @@ class EndWatch:
         waiting.add(bell)
         try:
             await self._is_following.wait()
+            self._check_open(task)
             while not await self._has_ended(board, task):
                 try:
                     async with asyncio.timeout(RECHECK_SECONDS * (1 + random.random() / 4)):
                         await bell.wait()
                 except TimeoutError:
                     continue
+                self._check_open(task)
                 bell.clear()
         finally:
             waiting.discard(bell)
@@ -53,11 +60,21 @@ class EndWatch:
                 self._waiting.pop((board, task), None)
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following, and end every wait."""
+        self._is_closed = True
+        self._is_following.set()
+        self._ring_all()
         follower, self._follower = self._follower, None
         if follower is not None:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
+
+    def _check_open(self, task: str) -> None:
+        if self._is_closed:
+            raise EngineUnavailable(
+                f"The connection was closed while the end of task {task} was waited for. "
+                "The task itself goes on."
+            )
 
     async def _follow(self) -> None:
         cursor: str | None = None

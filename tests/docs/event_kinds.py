@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from callboard.engine.functions import LUA
+from callboard.engine.library import LUA
 
 _LIST: Final = re.search(
     r"local EVENT_KINDS = \{(.*?)\}", (LUA / "include" / "open.lua").read_text("utf-8"), re.DOTALL

@@ -18,7 +18,9 @@ import msgspec
 import callboard
 from callboard import messaging, testing
 from callboard import runs as callboard_runs
+from callboard.dispatch import Dispatcher, DispatchSettings, DispatchState
 from callboard.domain import (
+    access,
     agent,
     board,
     breaker,
@@ -43,7 +45,7 @@ from callboard.domain import flow as domain_flow
 from callboard.domain import message as mail
 from callboard.domain import recurring as domain_recurring
 from callboard.engine.answers import Answer
-from callboard.engine.functions import LUA, Header, parse_header
+from callboard.engine.library import LUA, Header, parse_header
 from callboard.engine.message_answers import MessageAnswer
 from callboard.engine.probe import EngineFacts
 from callboard.janitor import Janitor
@@ -71,10 +73,12 @@ from callboard.services import (
     tasks,
     teams,
 )
+from callboard.services.access import Access
 from callboard.services.locks import LockTable
 from callboard.teams import document, requests
 from callboard.teams.agents import Invocation
 from callboard.teams.host import Host
+from tests.docs.http_page import http_routes
 
 PAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "reference"
 MARK: Final = "<!-- Made by python -m tests.docs.reference_pages: change the code, not this. -->\n"
@@ -90,6 +94,7 @@ METHODS: Final[tuple[tuple[str, str, tuple[type, ...]], ...]] = (
     ("Recurring tasks", "cb.recurring", (recurring.Recurrences,)),
     ("Circuit breakers", "cb.breakers", (breakers.Breakers,)),
     ("A guarded call", "guard", (breakers.Guard,)),
+    ("Bringing tasks to agents", "dispatcher", (Dispatcher,)),
     ("Agents", "cb.agents", (agents.Agents,)),
     ("Events", "cb.events", (events.Events,)),
     ("Locks", "cb.locks", (Locks, LockTable)),
@@ -102,6 +107,7 @@ METHODS: Final[tuple[tuple[str, str, tuple[type, ...]], ...]] = (
     ("A strategy of one's own", "strategy", (strategy.Strategy,)),
     ("Contexts and what agents are doing", "cb.context", (context.Contexts,)),
     ("Conflicts", "cb.conflicts", (conflicts.Conflicts,)),
+    ("API keys and the audit log", "cb.access", (Access,)),
     ("A host of a run", "host", (Host,)),
     ("The records of runs", "cb.runs.records", (runs.RunRecords,)),
     ("The worker", "worker", (Worker,)),
@@ -177,6 +183,12 @@ VALUES: Final[tuple[type, ...]] = (
     snapshot.ResourceMetrics,
     snapshot.CoordinationMetrics,
     snapshot.PerformanceMetrics,
+    access.ApiKey,
+    access.IssuedKey,
+    access.Ticket,
+    access.AuditEntry,
+    access.AuditPage,
+    access.Credential,
     error.ErrorReport,
     error.ErrorRule,
     error.Recorded,
@@ -231,6 +243,9 @@ VALUES: Final[tuple[type, ...]] = (
     strategy.Decision,
     strategy.Scored,
     strategy.LoadStats,
+    strategy.Distribution,
+    DispatchSettings,
+    DispatchState,
     teams.TeamVersion,
     shared.Context,
     shared.ContextSummary,
@@ -279,7 +294,11 @@ def functions() -> str:
     return "\n".join(lines)
 
 
-MADE: Final[dict[str, Callable[[], str]]] = {"python-api.md": python_api, "functions.md": functions}
+MADE: Final[dict[str, Callable[[], str]]] = {
+    "python-api.md": python_api,
+    "functions.md": functions,
+    "http.md": http_routes,
+}
 
 
 def _public(owner: type) -> Iterator[tuple[str, Any]]:

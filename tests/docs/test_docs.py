@@ -22,12 +22,13 @@ import callboard
 from callboard import exceptions
 from callboard.cli.program import app
 from callboard.domain.agent import AGENT_TYPES
+from callboard.domain.event import EVENT_TYPES
 from callboard.domain.graph import TaskGraph
 from callboard.domain.run import Phase
 from callboard.domain.strategy import Strategy
 from callboard.domain.task import MOVES, PRIORITIES, Status
 from callboard.domain.why import explain
-from callboard.engine.functions import LUA, library
+from callboard.engine.library import LUA, library
 from callboard.sdk.worker import Worker
 from tests.docs.event_kinds import EVENT_KINDS
 from tests.docs.pages import ROOT, Block, Example, blocks, examples, pages, prose, rows
@@ -106,6 +107,10 @@ def test_every_kind_of_event_is_on_the_page_in_order() -> None:
     said = [name for name in rows(REFERENCE / "events.md") if name in EVENT_KINDS]
 
     assert said == list(EVENT_KINDS)
+
+
+def test_the_types_that_readers_may_name_are_those_that_are_told() -> None:
+    assert list(EVENT_KINDS) == EVENT_TYPES
 
 
 KEY_LITERALS: Final = [
@@ -315,6 +320,17 @@ def test_a_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8"))
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted((ROOT / "docs").glob("*/*.md")),
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_a_page_is_on_the_index(page: Path) -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+
+    assert f"({page.relative_to(ROOT / 'docs').as_posix()})" in index
 
 
 def test_the_files_that_the_architecture_names_exist() -> None:

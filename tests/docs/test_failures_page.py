@@ -21,6 +21,7 @@ COVERED_TOO = [
     "D6",
     *(f"R{n}" for n in range(1, 19)),
     *(f"F{n}" for n in range(1, 7)),
+    *(f"C{n}" for n in range(1, 26)),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from callboard.domain import lock
 from callboard.domain.task import PRIORITIES
-from callboard.engine.functions import LUA
+from callboard.engine.library import LUA
 from tests.docs.pages import ROOT
 
 PAGE: Final = (ROOT / "docs/reference/locks.md").read_text("utf-8")

@@ -157,6 +157,16 @@ def test_load_is_bounded() -> None:
         ({"silent_for": 15.0}, State.ACTIVE, "holds"),
         ({"silent_for": 15.1}, State.SUSPECT, "was last heard 15.1 s ago; it should be every 10 s"),
         ({"lapsed": 1}, State.NOT_CONSUMING, "takes no work: 1 tasks reserved for it lapsed"),
+        (
+            {"rests_for": 2.5},
+            State.NOT_CONSUMING,
+            "mira is heard, but asked to be left alone: the next is delivered to it in 2.5 s.",
+        ),
+        (
+            {"undelivered": 4, "rests_for": 2.5},
+            State.NOT_CONSUMING,
+            "the last 4 deliveries to its address failed: the next is tried in 2.5 s",
+        ),
         ({"declared": "draining"}, State.DRAINING, "finishes what it holds"),
         ({"declared": "maintenance"}, State.MAINTENANCE, "set aside"),
         ({"declared": "error"}, State.ERROR, "declared an error"),

@@ -173,6 +173,13 @@ def test_a_url_that_can_work_is_taken_as_it_is(url: str) -> None:
     assert check_url(f" {url}\n") == url
 
 
+def test_where_a_coordinator_could_be_meant_its_schemes_are_named_too() -> None:
+    with pytest.raises(ConfigError, match=r"https; the nearest is http. .*Example: http:"):
+        resolve_engine("htp://localhost:9001", coordinators=True, environ={})
+    with pytest.raises(ConfigError, match=r"none of redis, .*cluster; the nearest is redis"):
+        resolve_engine("htp://localhost:9001", environ={})
+
+
 def test_every_scheme_has_an_example_that_can_be_used() -> None:
     for scheme, example in config.URL_EXAMPLES.items():
         assert check_url(example).startswith(f"{scheme}://")
@@ -193,6 +200,11 @@ def test_a_password_is_in_no_message() -> None:
 def test_a_namespace_outside_the_alphabet_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="letters"):
         check_namespace(name)
+
+
+def test_callboards_own_namespace_is_nobody_elses() -> None:
+    with pytest.raises(ConfigError, match="Callboard's own"):
+        check_namespace("callboard-access")
 
 
 def test_no_name_is_the_default_namespace() -> None:

@@ -21,7 +21,7 @@ from callboard.domain.error import (
     plain_name,
 )
 from callboard.domain.retry import Failure
-from callboard.engine.functions import LUA
+from callboard.engine.library import LUA
 from callboard.exceptions import InvalidArgument
 
 

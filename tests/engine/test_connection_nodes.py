@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from callboard import connect
 from callboard.engine.connection import Connection
 from callboard.exceptions import ConfigError, EngineUnavailable, InvalidArgument
 from tests.engine.connection_support import (
@@ -163,6 +165,28 @@ async def test_subscribing_after_the_slot_moved_finds_its_new_owner(cluster: Clu
         assert await news.get(DEADLINE) == ("news", b"")
         cluster.nodes[1].admin.execute_command("SPUBLISH", "{team}:bell", "x")
         assert await bells.get(DEADLINE) == ("{team}:bell", b"x")
+
+
+async def test_api_keys_are_found_from_every_namespace_wherever_they_lie(
+    cluster: Cluster,
+) -> None:
+    slot = key_slot(b"{callboard-access}:callboard:format")
+    ranges = cluster.nodes[0].admin.execute_command("CLUSTER", "SLOTS")
+    (home,) = (cluster.ids.index(one[2][2]) for one in ranges if one[0] <= slot <= one[1])
+    cluster.move(to=(home + 1) % 3)
+    own = f"callboard-{os.getpid()}-callboard-access"
+
+    async with (
+        connect(cluster.url, namespace="team") as cb,
+        connect(cluster.url, namespace="other") as other,
+    ):
+        issued = await cb.access.create("ci", by="olga")
+        revoked = await other.access.revoke(issued.key.id)
+
+        assert await cb.access.list() == [revoked]
+        assert cluster.nodes[home].admin.exists("{callboard-access}:access:keys") == 1
+        assert len(cluster.nodes[home].clients(own)) == 2
+    await until(lambda: not cluster.nodes[home].clients(own))
 
 
 async def test_channel_of_another_slot_is_refused(cluster: Cluster) -> None:

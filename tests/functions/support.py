@@ -18,6 +18,8 @@ from callboard.services.events import Events
 
 START_US = 1_800_000_000_000_000
 LEASE_MS = 30_000
+PUSH_MS = 15_000
+TAKE_UP_MS = 30_000
 BOARD = "b"
 MIRA, NOOR = "mira", "noor"
 STALE = 7
@@ -160,11 +162,14 @@ class Stage:
         labels: Sequence[str] = (),
         kinds: Sequence[str] = (),
         status: str = "",
+        push: str = "",
     ) -> None:
+        """Register an agent that runs without instances; *push* is its address for deliveries."""
         lists = (sorted(names) for names in (capabilities, services, labels, kinds))
         profile = ";".join([agent_type, *(",".join(names) for names in lists)])
         reply = await self.call(
-            "agent_register", name, profile, status, limit, 10_000, "", limit, 0, "1", "here"
+            *("agent_register", name, profile, status, limit, 10_000, "", limit, 0, "1", "here"),
+            *("push", push),
         )
         assert reply.status == "ok", reply
 
@@ -323,6 +328,42 @@ class Stage:
 
     async def park(self, task_id: str, fence: int, parked: int = 1) -> str:
         return (await self.call("task_park", BOARD, "i1", task_id, fence, parked)).status
+
+    async def dispatch(
+        self,
+        *,
+        most: int = 100,
+        each: int = 32,
+        reserve: int = 100,
+        strategy: str = "least_connections",
+        busy: Sequence[tuple[str, int]] = (),
+        board: str = BOARD,
+    ) -> Reply:
+        rows = [value for row in busy for value in row]
+        numbers = (most, each, reserve, PUSH_MS, TAKE_UP_MS, 60_000, len(busy))
+        return await self.call("task_dispatch", board, "node", strategy, *numbers, *rows)
+
+    async def deliver(
+        self, task_id: str, fence: int, *, lease_ms: int = 300_000, heard: str = ""
+    ) -> str:
+        reply = await self.call("task_deliver", BOARD, "node", lease_ms, heard, 1, task_id, fence)
+        return reply.words[0]
+
+    async def undeliver(
+        self,
+        task_id: str,
+        fence: int,
+        *,
+        most: int = 3,
+        rest_after: int = 3,
+        unit: float = 1,
+        asked_ms: int = 0,
+    ) -> str:
+        """Delays are from 1 s to 30 s, rests from 2 s to 60 s."""
+        error = '{"type":"undelivered","message":"m","retryable":true}'
+        numbers = (most, 1_000, 30_000, rest_after, 2_000, 60_000)
+        row = (task_id, fence, error, unit, asked_ms, "", "m")
+        return (await self.call("task_undeliver", BOARD, "node", *numbers, 1, *row)).words[0]
 
     async def configure(self, board: str = BOARD, /, **settings: Any) -> str:
         pairs = [part for pair in settings.items() for part in pair]

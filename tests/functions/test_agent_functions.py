@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -153,6 +154,7 @@ async def test_a_registered_agent_is_a_hash_and_a_member_of_the_active_set(roste
         "agent_type": "worker",
         "status": "active",
         "declared": "active",
+        "alone": "1",
         "capabilities": '["python"]',
         "services": "[]",
         "endpoints": '{"http": "http://mira:1"}',
@@ -914,15 +916,65 @@ async def test_discovery_has_all_that_is_asked_for_healthiest_first(
     assert list(await team.read(**filters)) == names
 
 
+async def test_shown_agents_are_those_that_are_read_in_their_order(team: Roster) -> None:
+    reply = await team.call("agent_show", "", "worker", "", "", "", "", "", 0, 10)
+
+    assert [json.loads(one)["agent_id"] for one in reply[2]] == ["ben", "ada"]
+    assert reply[1] == START_US // 1000 + 2_000
+
+
+async def test_a_shown_agent_has_the_documented_fields_as_of_now(roster: Roster) -> None:
+    await roster.register(
+        capabilities='["python"]',
+        endpoints='{"http":"http://mira:1"}',
+        metadata='{"a":[]}',
+        tags='["x"]',
+        version='1"0',
+        agent_type="worker",
+        services="[]",
+    )
+    await roster.pass_time(25)
+    await roster.beat(load="cpu=0.9")
+
+    reply = await roster.call("agent_show", "mira", "", "", "", "", "", "", 0, 1)
+
+    assert json.loads(reply[2][0]) == {
+        "agent_id": "mira",
+        "agent_type": "worker",
+        "status": "active",
+        "capabilities": ["python"],
+        "services": [],
+        "endpoints": {"http": "http://mira:1"},
+        "metadata": {"a": []},
+        "last_heartbeat": "2023-11-14T22:13:45.000000+00:00",
+        "registration_time": "2023-11-14T22:13:20.000000+00:00",
+        "load_metrics": {"cpu": 0.9},
+        "health_score": 0.7,
+        "version": '1"0',
+        "tags": ["x"],
+    }
+
+
+@pytest.mark.parametrize("count", [1, 249, 251, 600])
+async def test_the_look_ends_with_the_last_of_those_wanted(roster: Roster, count: int) -> None:
+    for n in range(600):
+        await roster.register(f"a{n:03}", profile=f"worker;{'x' if n == count - 1 else 'y'};;;")
+
+    assert list(await roster.read(capabilities="x")) == [f"a{count - 1:03}"]
+    assert len(await roster.read(limit=count)) == count
+
+
 async def test_counts_are_told_beside(team: Roster) -> None:
     reply = await team.call("agent_read", "", "worker", "", "", "", "", "", 0, 1)
 
-    assert reply[1:3] == [START_US // 1000 + 2_000, ["total", 3, "active", 2, "matched", 2]]
+    assert reply[1:3] == [START_US // 1000 + 2_000, ["total", 3, "active", 2]]
     assert len(reply[3]) == 6
 
 
 async def test_reading_an_unknown_agent_is_told(roster: Roster) -> None:
     assert await roster.read("nobody") == {"": {"status": "agent_not_found"}}
+    shown = await roster.call("agent_show", "nobody", "", "", "", "", "", "", 0, 1)
+    assert shown == ["agent_not_found"]
 
 
 async def test_health_is_computed_when_it_is_read(roster: Roster) -> None:
@@ -990,6 +1042,7 @@ async def test_lapsed_reservations_tell_on_health_until_the_next_claim(roster: R
         ("agent_deregister", ("mira", "")),
         ("agent_sweep", (10,)),
         ("agent_read", ("mira", "", "", "", "", "", "", 0, 1)),
+        ("agent_show", ("mira", "", "", "", "", "", "", 0, 1)),
     ],
 )
 async def test_a_namespace_that_cannot_be_used_is_refused(

@@ -240,6 +240,7 @@ async def test_nothing_is_made_up_for_a_party_of_which_nothing_is_known(
         ("priority", {"priorities": {"a": "1", "b": 2}}),
         ("priority", {"priorities": [1, 2]}),
         ("timestamp", {"requested_at": {"a": 5, "b": NINE}}),
+        ("timestamp", {"requested_at": {"a": "nine", "b": NINE}}),
     ],
     ids=str,
 )
@@ -342,6 +343,13 @@ async def report_many(stage: Stage, count: int) -> None:
             "a",
             "its request of 2027-01-15T09:00:00+00:00 is the earliest, and the first listed of "
             "2 that are even",
+        ),
+        (
+            "timestamp",
+            ["a", "b"],
+            {"requested_at": {"a": NINE, "b": "2027-01-15T08:00:00Z"}},
+            "b",
+            "its request of 2027-01-15T08:00:00+00:00 is the earliest",
         ),
     ],
 )

@@ -702,3 +702,17 @@ async def test_a_foreign_value_stops_a_state_before_its_first_write(
         await contexts.set_state(MIRA, "busy")
 
     assert await stage.dump() == before
+
+
+async def test_a_context_that_is_asked_for_several_times_is_read_once_and_counts_each_time(
+    contexts: Contexts,
+) -> None:
+    await contexts.set("p", {"text": "x" * 1_000})
+
+    found = await contexts.get_many(["p", "q", "p"], bytes_max=10_000)
+    with pytest.raises(TooLarge) as refused:
+        await contexts.get_many(["p"] * 10, bytes_max=10_000)
+
+    assert found[0] is found[2] is not None
+    assert found[1] is None
+    assert refused.value.details["limit"] == 10_000

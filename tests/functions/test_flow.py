@@ -188,6 +188,7 @@ async def test_a_key_takes_what_it_does_not_set_from_the_longest_pattern(flow: F
     assert holds["x"] == FlowLimits(concurrency=9, interval=1.0, burst=7)
     assert holds["free"] == FlowLimits()
     assert [one.key for one in await flow.list()] == ["*", "acme-*", "acme-eu-1", "free"]
+    assert [one.key for one in await flow.list(limit=2, skip=1)] == ["acme-*", "acme-eu-1"]
 
 
 async def test_an_interval_is_rounded_up_to_a_microsecond(flow: Flow) -> None:

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from callboard.engine.functions import LUA
 from callboard.engine.keys import Keys
+from callboard.engine.library import LUA
 from tests.functions.support import Stage
 
 pytestmark = pytest.mark.every_engine
@@ -17,8 +17,9 @@ redis.register_function('{name}', function(_, argv)
   local prefix = argv[1]
   local b, d = board_keys(prefix, 'b'), board_keys(prefix, 'default')
   return {{ prefix .. FORMAT, boards_key(prefix), events_key(prefix), events_bell(prefix),
-    board_bell(prefix, 'b'), b.board, b.journal, held_key(prefix, 'mira'),
-    agent_bell(prefix, 'mira/i1'), b.tasks,
+    dispatch_bell(prefix),
+    board_bell(prefix, 'b'), b.board, b.heads, b.fair, b.reserved, b.journal,
+    held_key(prefix, 'mira'), agent_bell(prefix, 'mira/i1'), b.tasks,
     b.attempts .. 't', b.notes .. 't', b.dead, d.dead,
     completed_channel(prefix), retry_channel(prefix, 'retry_success'), run_keys(prefix, 'r').all,
     run_keys(prefix, 'r').run, error_keys(prefix).counters, error_keys(prefix).correlations,
@@ -32,7 +33,8 @@ redis.register_function('{name}', function(_, argv)
     message_keys(prefix, 'm').reply_bell .. 'q',
     context_keys(prefix, 'p').fields, activity_keys(prefix, 'w').shown,
     context_keys(prefix, 'p').channel,
-    breaker_keys(prefix, 'c').breaker, breaker_keys(prefix, 'c').channel }}
+    breaker_keys(prefix, 'c').breaker, breaker_keys(prefix, 'c').channel,
+    access_keys(prefix).audit }}
 end)
 """
 
@@ -52,8 +54,10 @@ async def test_both_sides_build_the_same_names(stage: Stage, name: str) -> None:
         keys.boards,
         keys.events,
         keys.events_bell,
+        keys.dispatch_bell,
         keys.board_bell("b"),
         keys.settings("b"),
+        *keys.at_hand("b"),
         keys.journal("b"),
         keys.held("mira"),
         keys.agent_bell("mira", "i1"),
@@ -88,4 +92,5 @@ async def test_both_sides_build_the_same_names(stage: Stage, name: str) -> None:
         keys.context_channel(),
         keys.breaker("c"),
         keys.breaker_channel(),
+        keys.audit,
     ]

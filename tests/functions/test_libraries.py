@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from callboard.engine.functions import library
+from callboard.engine.library import library
 from tests.functions.support import Stage
 
 pytestmark = pytest.mark.every_engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -351,6 +352,33 @@ async def test_why_names_the_limit_that_holds_a_task(stage: Stage) -> None:
     await stage.complete("t1", await stage.held("t1"))
     code, text = await why(stage, "t2")
     assert (code, "as many claims as it may (2)" in text) == ("at_limit", True)
+
+
+async def test_why_finds_the_agent_that_fits_behind_many_that_do_not(stage: Stage) -> None:
+    for name in (MIRA, NOOR):
+        await stage.agent(name, kinds=["nothing"])
+    await asyncio.gather(*(stage.agent(f"a{i}", kinds=["nothing"]) for i in range(600)))
+    await stage.submit("t")
+    code, text = await why(stage, "t")
+    assert (code, text[:40]) == ("no_agent_fits", "None of 602 registered agents fits. Miss")
+
+    await stage.agent("late")
+
+    assert await why(stage, "t") == ("claimable", "It may be claimed now, by late.")
+
+
+async def test_why_says_that_it_looked_at_a_part_of_the_agents(stage: Stage) -> None:
+    for name in (MIRA, NOOR):
+        await stage.agent(name, kinds=["nothing"])
+    await stage.submit("t")
+    others = [value for i in range(6_000) for value in (9_000_000_000_000 + i, f"a{i}")]
+    for at in range(0, len(others), 2_000):
+        await stage.raw("ZADD", "agents:known", *others[at : at + 2_000])
+
+    code, text = await why(stage, "t")
+
+    assert code == "no_agent_fits"
+    assert text.startswith("None of the 5,000 oldest of 6,002 registered agents fits.")
 
 
 async def test_why_names_a_closed_board(stage: Stage) -> None:

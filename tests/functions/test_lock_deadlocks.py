@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callboard.engine.functions import LUA, _included
+from callboard.engine.library import LUA, _included
 from tests.functions.lock_support import Table, claim
 from tests.functions.support import BOARD, NOOR, Stage, spec
 
@@ -485,6 +485,7 @@ async def test_parking_for_a_task_that_nobody_is_stuck_on_closes_nothing(
 
 ASK = """
 redis.register_function('{name}', function(keys, argv)
+  if not call then alias() end
   local t = open(keys[1], argv[1])
   waits.touch(t, argv[3])
   local answer

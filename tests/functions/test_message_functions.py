@@ -393,6 +393,22 @@ async def test_marking_as_read_ends_what_nobody_has_taken(messages: Messages) ->
 # Redelivery, expiry, dead letters
 
 
+async def test_messages_are_given_back_and_renewed_by_id_and_fence_alone(
+    messages: Messages,
+) -> None:
+    for name in ("m-1", "m-2"):
+        await messages.send("noor", 1, id=name)
+    taken = await messages.take("noor", 2, lease=10)
+    pairs = [(one.id, one.fence) for one in taken]
+
+    renewed = await messages.renew_ids("noor", [*pairs, ("m-3", 1)], lease=60)
+    back = await messages.release_ids("noor", [pairs[0], (pairs[1][0], 0)], unharmed=True)
+
+    assert [one.status for one in renewed] == ["ok", "ok", "message_not_found"]
+    assert [one.status for one in back] == ["ok", "lease_lost"]
+    assert [one.id for one in await messages.take("noor", 2)] == ["m-1"]
+
+
 async def test_a_message_given_back_as_often_as_it_may_be_is_a_dead_letter(
     messages: Messages,
 ) -> None:
@@ -1336,6 +1352,8 @@ WRONG_TYPES: dict[str, Any] = {
     "acknowledge_many-nothing": lambda m: m.acknowledge_many(None),
     "acknowledge_many-number": lambda m: m.acknowledge_many([5]),
     "acknowledge_ids-numbers": lambda m: m.acknowledge_ids("noor", [5]),
+    "release_ids-numbers": lambda m: m.release_ids("noor", [5]),
+    "renew_ids-no-agent": lambda m: m.renew_ids("", [("m", 1)]),
     "release_many-nothing": lambda m: m.release_many(None),
     "renew-nothing": lambda m: m.renew(None),
     "send_many-nothing": lambda m: m.send_many(None),

@@ -12,7 +12,7 @@ import pytest
 
 from callboard.domain.strategy import STRATEGIES, Decision
 from callboard.domain.task import Claimed, Requirements
-from callboard.engine.functions import Library, library
+from callboard.engine.library import Library, library
 from callboard.services.scheduler import Scheduler
 from tests.functions.support import BOARD, MIRA, NOOR, START_US, Stage, spec
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from callboard.domain.retry import RetryPolicy
 from callboard.domain.task import Requirements
-from callboard.engine.functions import Functions, library
+from callboard.engine.functions import Functions
+from callboard.engine.library import library
 from tests.functions.lock_support import Table, claim
 from tests.functions.support import BOARD, MIRA, NOOR, STALE, Reply, Stage, spec, values_of
 
@@ -455,6 +457,38 @@ async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("task_list", BOARD, "", "", "0", 10))
 
 
+@case("task_queues", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("task_queues", BOARD, 10))
+
+
+async def cleared(s: Stage, task_id: str = "t") -> str:
+    reply = await s.call("task_clear", BOARD, "ann", "why", 0, 9, 1, task_id)
+    return str(reply.words[0])
+
+
+@case("task_clear", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("task_clear", BOARD, "ann", "why", 0, 9, 1, "t"))
+
+
+@case("task_clear", "item cancelled")
+async def _(s: Stage) -> Act:
+    await s.submit(spec("t", priority=9))
+    return lambda: cleared(s)
+
+
+@case("task_clear", "item not_waiting")
+async def _(s: Stage) -> Act:
+    await s.submit(spec("t", priority=10))
+    return lambda: cleared(s)
+
+
+@case("task_clear", "item task_not_found")
+async def _(s: Stage) -> Act:
+    return lambda: cleared(s)
+
+
 @case("task_next", "ok")
 async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("task_next", BOARD, 10, 10))
@@ -719,6 +753,8 @@ HOLDER: dict[str, Callable[[Stage, str, int], Awaitable[Any]]] = {
     "task_ask": lambda s, t, f: s.ask(t, f),
     "task_complete": lambda s, t, f: s.complete(t, f),
     "task_complete_and_claim": lambda s, t, f: stepped(s, t, f),
+    "task_deliver": lambda s, t, f: s.deliver(t, f),
+    "task_undeliver": lambda s, t, f: s.undeliver(t, f),
     "task_fail": lambda s, t, f: s.fail(t, f),
     "task_handoff": lambda s, t, f: s.handoff(t, f),
     "task_park": lambda s, t, f: s.park(t, f),
@@ -781,18 +817,19 @@ for _function in HOLDER:
     holder_case(_function, "lease_lost", lost)
 for _function in (
     "task_ask task_complete task_complete_and_claim task_fail task_handoff task_release "
-    "task_split".split()
+    "task_split task_undeliver".split()
 ):
     holder_case(_function, "replayed", repeated(_function))
 for _function in (
     "task_ask task_complete task_complete_and_claim task_handoff task_park task_progress "
-    "task_release task_renew task_split task_start task_tell".split()
+    "task_release task_renew task_split task_start task_tell task_deliver task_undeliver".split()
 ):
     holder_case(_function, "ok", claimed)
 for _function, _word in [
     ("task_ask", "cancelled"),
     ("task_fail", "cancelled"),
     ("task_release", "cancelled"),
+    ("task_undeliver", "cancelled"),
     ("task_cancel", "cancelled"),
     ("task_progress", "cancel"),
     ("task_tell", "cancel"),
@@ -800,6 +837,41 @@ for _function, _word in [
 ]:
     holder_case(_function, _word, asked_to_stop)
 holder_case("task_fail", "retry_scheduled", claimed)
+
+
+@case("task_undeliver", "item retry_scheduled")
+async def _(s: Stage) -> Act:
+    fence = await claimed(s)
+    return lambda: s.undeliver("t", fence, most=1)
+
+
+@case("task_undeliver", "item failed")
+async def _(s: Stage) -> Act:
+    fence = await claimed(s, retry=RetryPolicy(max_retries=0))
+    return lambda: s.undeliver("t", fence, most=1)
+
+
+@case("task_dispatch", "ok")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    return lambda: status_of(s.dispatch())
+
+
+@case("task_dispatch", "board_not_found")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.dispatch())
+
+
+@case("task_dispatch", "paused")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    await s.configure(paused=1)
+    return lambda: status_of(s.dispatch())
+
+
+@case("task_distribution", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("task_distribution", BOARD))
 
 
 @case("task_fail", "item failed")
@@ -1346,6 +1418,84 @@ async def _(s: Stage) -> Act:
 @case("flow_sweep", "ok")
 async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("flow_sweep", 10))
+
+
+# API keys and the audit log
+
+API_KEY = "abcdefghijkl"
+
+
+def make_key(s: Stage, record: str = '{"name":"ci"}') -> Act:
+    return lambda: status_of(s.call("access_create", API_KEY, record, 0, "ann", "", "", "ci"))
+
+
+@case("access_create", "ok")
+async def _(s: Stage) -> Act:
+    return make_key(s)
+
+
+@case("access_create", "id_conflict")
+async def _(s: Stage) -> Act:
+    await make_key(s)()
+    return make_key(s, '{"name":"another"}')
+
+
+@case("access_create", "too_many_api_keys")
+async def _(s: Stage) -> Act:
+    await s.raw("HSET", "access:keys", *(part for i in range(1_000) for part in (f"k{i}", "0||")))
+    return make_key(s)
+
+
+def of_key(function: str, *arguments: Any) -> None:
+    """What is done to a key, or refused where there is none."""
+
+    @case(function, "ok")
+    async def _(s: Stage) -> Act:
+        await make_key(s)()
+        return lambda: status_of(s.call(function, *arguments))
+
+    @case(function, "api_key_not_found")
+    async def _(s: Stage) -> Act:
+        return lambda: status_of(s.call(function, *arguments))
+
+
+of_key("access_read", API_KEY)
+of_key("access_use", API_KEY)
+of_key("access_revoke", API_KEY, "ann", "", "")
+of_key("access_grant", "hash", API_KEY, 60_000)
+
+
+@case("access_redeem", "ok")
+async def _(s: Stage) -> Act:
+    await make_key(s)()
+    await s.call("access_grant", "hash", API_KEY, 60_000)
+    return lambda: status_of(s.call("access_redeem", "hash"))
+
+
+@case("access_redeem", "ticket_not_found")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("access_redeem", "hash"))
+
+
+@case("access_list", "ok")
+async def _(s: Stage) -> Act:
+    await make_key(s)()
+    return lambda: status_of(s.call("access_list"))
+
+
+@case("access_take", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("access_take", "k", 1_000, 1))
+
+
+@case("access_serve", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("access_serve", 60_000, 10, 0, "team"))
+
+
+@case("access_note", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("access_note", "operation", "boards.pause"))
 
 
 RECURRING_MS = 1_800_000_060_000
@@ -1945,6 +2095,7 @@ ROW_WIDTHS = {
     "task_cascade": (),
     "task_complete": ("i1", 1, "t", 1, ""),
     "task_complete_and_claim": (MIRA, "i1", "", 0, 0, 0, 30_000, 0, 0),
+    "task_deliver": ("node", 30_000, "", 1, "t", 1),
     "task_fail": ("i1", 1, "t", 1, "{}", 1, 0, "", "", ""),
     "task_purge": ("ann", 1, "t"),
     "task_release": ("i1", 1, "t", 1, 0),
@@ -1952,6 +2103,7 @@ ROW_WIDTHS = {
     "task_reprioritise": ("ann", 1, "t", 1),
     "task_retry": ("ann", 1, "t", "", ""),
     "task_start": ("i1", 1, "t", 1),
+    "task_undeliver": ("node", 3, 1_000, 30_000, 3, 2_000, 60_000, 1, "t", 1, "{}", 1, 0, "", ""),
 }
 for _function, _arguments in ROW_WIDTHS.items():
 

@@ -161,6 +161,7 @@ async def test_teams_are_listed_by_name_in_their_newest_version(teams: Teams) ->
     await teams.remove("c")
 
     assert [(team.name, team.version) for team in await teams.list()] == [("a", 1), ("b", 2)]
+    assert [team.name for team in await teams.list(limit=1, skip=1)] == ["b"]
 
 
 async def test_a_team_that_was_removed_is_gone_and_its_numbers_are_not_given_again(

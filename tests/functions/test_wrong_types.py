@@ -28,6 +28,7 @@ KEYS = [
     "boards",
     "cascades",
     "agents:heartbeats",
+    "agents:alone",
     "held:mira",
     "parked:mira",
     "tasks:b:parked",
@@ -104,6 +105,10 @@ OPERATIONS: dict[str, Operation] = {
     "tell": lambda s, f: s.tell("held", f["held"]),
     "configure": lambda s, f: s.configure(limit=5),
     "sweep": lambda s, f: s.call("board_sweep", BOARD, 100),
+    "dispatch": lambda s, f: s.dispatch(),
+    "deliver": lambda s, f: s.deliver("held", f["held"]),
+    "undeliver": lambda s, f: s.undeliver("held", f["held"]),
+    "undeliver_at_last": lambda s, f: s.undeliver("held", f["held"], most=1),
 }
 
 

@@ -110,3 +110,28 @@ def test_the_step_of_a_board_cannot_change(cli: Cli) -> None:
 
     assert ran.code == 1
     assert "priority step" in ran.err
+
+
+def test_waiting_tasks_are_shown_by_priority_and_cleared(cli: Cli) -> None:
+    assert "callboard boards show default" in cli.ok("boards", "queues").out
+    for priority in ("high", "high", "low"):
+        cli.add("greet", "--priority", priority)
+    cli.claim()
+
+    shown = cli.ok("boards", "queues").out.splitlines()
+    cleared = cli.json("boards", "clear", "--priority", "high")
+    after = cli.json("boards", "queues")
+
+    assert [line.split() for line in shown] == [
+        *(["urgent", "0"], ["critical", "0"], ["high", "1"], ["normal", "0"], ["low", "1"])
+    ]
+    assert cleared == {"board": "default", "priority": "high", "cleared": 1}
+    assert (after["queues"]["high"], after["queues"]["low"]) == (0, 1)
+
+
+@pytest.mark.parametrize("priority", [[], ["--priority", "asap"]], ids=["none", "unknown"])
+def test_a_queue_to_clear_needs_a_priority_that_there_is(cli: Cli, priority: list[str]) -> None:
+    ran = cli("boards", "clear", *priority)
+
+    assert ran.code == 2
+    assert "urgent" in ran.err

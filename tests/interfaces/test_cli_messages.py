@@ -221,3 +221,15 @@ def test_the_history_is_a_page_and_says_where_it_goes_on(cli: Cli) -> None:
     assert ([m["payload"] for m in page["messages"]], page["total"]) == ([2, 1], 3)
     assert "more: --offset 2" in cli.ok("messages", "history", "--limit", "2").out
     assert "noor" in cli.ok("messages", "inboxes").out
+
+
+def test_a_message_goes_to_all_who_are_registered(cli: Cli) -> None:
+    for name in ("mira", "noor"):
+        cli.ok("agents", "register", name)
+
+    sent = cli.json("messages", "send", "--registered", "--from", "mira", '"hello"')
+    both = cli("messages", "send", "noor", "--registered", '"hello"')
+
+    assert sent["recipients"] == ["noor"]
+    assert both.code == 2
+    assert "--registered" in both.err

@@ -133,6 +133,20 @@ def test_the_load_names_what_the_documented_statistics_name(cli: Cli) -> None:
     assert (agent["weight"], agent["priority"]) == (2.0, 0)
 
 
+def test_the_distribution_names_what_the_documented_statistics_name(cli: Cli) -> None:
+    cli.ok("agents", "register", "mira")
+    cli.add("work")
+
+    stats = cli.json("scheduler", "distribution")
+
+    names = ("tasks_distributed", "tasks_completed", "tasks_failed", "avg_distribution_time")
+    assert [stats[name] for name in names] == [0, 0, 0, 0.0]
+    assert (stats["load"]["strategy"], stats["load"]["active_agents"]) == ("least_connections", 1)
+    told = cli.ok("scheduler", "distribution").out
+    assert "callboard serve" in told
+    assert "least_connections" in told
+
+
 def test_a_strategy_of_ones_own_is_named_by_module_and_attribute(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,15 @@ import pytest
 import callboard
 from callboard import Fatal, RetryPolicy, Status, testing
 from callboard.engine.embedded import EmbeddedEngine
-from callboard.exceptions import Refused, TaskCancelled, TaskFailed
+from callboard.exceptions import (
+    CallboardError,
+    EngineUnavailable,
+    NotAuthenticated,
+    NotPermitted,
+    Refused,
+    TaskCancelled,
+    TaskFailed,
+)
 from callboard.sdk.context import TaskContext
 from callboard.sdk.job import Job
 from callboard.sdk.shift import Shift
@@ -541,3 +549,73 @@ async def test_observers_are_told_of_tasks_given_back_and_of_leases_lost(
         ("worker.task_started", ""),
         ("worker.task_ended", "cancelled"),
     ]
+
+
+# What no repetition cures
+
+
+@pytest.mark.parametrize(
+    "error", [NotAuthenticated("Revoked."), NotPermitted("Too little.")], ids=["401", "403"]
+)
+@pytest.mark.parametrize("call", ["task_complete_and_claim", "agent_heartbeat"])
+async def test_a_worker_whose_key_holds_no_more_ends_with_that_error(
+    board: ThrowawayBoard, caplog: pytest.LogCaptureFixture, call: str, error: CallboardError
+) -> None:
+    worker = worker_of(handlers={"k": forever}, lease=0.3)
+    held = await board.tasks.submit("k")
+    running = asyncio.create_task(worker.run(board.cb, handle_signals=False))
+    await event(board.cb, "task:claimed", held.id)
+
+    with fault(board.cb, call, times=1_000, error=error), pytest.raises(type(error)):
+        await within(running)
+
+    assert "Traceback" not in caplog.text
+    assert (await held.task()).status is Status.PENDING
+
+
+async def test_a_worker_ends_where_its_connection_is_closed(board: ThrowawayBoard) -> None:
+    async with callboard.connect(board.cb.choice.url, namespace=board.cb.namespace.name) as cb:
+        worker = worker_of(handlers={"k": forever})
+        held = await board.tasks.submit("k")
+        running = asyncio.create_task(worker.run(cb, handle_signals=False))
+        await event(board.cb, "task:claimed", held.id)
+
+        await cb.close()
+
+        with pytest.raises(EngineUnavailable):
+            await within(running)
+
+
+@pytest.mark.parametrize("waits", ["results", "queue"])
+async def test_a_drain_is_over_in_its_time_though_nothing_answers(
+    board: ThrowawayBoard, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    monkeypatch.setattr("callboard.sdk.shift.ABANDON_SECONDS", 0.1)
+    gate, is_frozen = asyncio.Event(), asyncio.Event()
+
+    async def handler() -> None:
+        await gate.wait()
+
+    worker = worker_of(handlers={"k": handler}, concurrency=1, prefetch=1, drain=0.2)
+    held = await board.tasks.submit("k")
+    if waits == "queue":
+        await board.tasks.submit("k")
+    functions = board.cb.namespace.functions
+    found = functions.call
+
+    async def call(name: str, *arguments: Any, **options: Any) -> list[Any]:
+        if is_frozen.is_set() and name.startswith(("task_", "agent_")):
+            await asyncio.Event().wait()
+        return await found(name, *arguments, **options)
+
+    monkeypatch.setattr(functions, "call", call)
+    running = asyncio.create_task(worker.run(board.cb, handle_signals=False))
+    await event(board.cb, "task:claimed", held.id)
+    while not worker._shift.jobs or (waits == "queue" and not worker._shift.queue):
+        await asyncio.sleep(0.005)
+    is_frozen.set()
+    if waits == "results":
+        gate.set()
+    worker.stop()
+
+    await within(running)

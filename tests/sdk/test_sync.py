@@ -28,6 +28,7 @@ from callboard.exceptions import (
 )
 from callboard.sdk import sync
 from callboard.services import (
+    access,
     agents,
     boards,
     breakers,
@@ -69,6 +70,7 @@ ONLY_ASYNC = {"listen"}
         (sync.Breakers, breakers.Breakers),
         (sync.Contexts, context.Contexts),
         (sync.Conflicts, conflicts.Conflicts),
+        (sync.Access, access.Access),
     ],
     ids=lambda one: f"{one.__module__}.{one.__name__}",
 )
@@ -93,7 +95,7 @@ def test_each_method_has_its_counterpart_of_the_same_signature(
 
 
 def test_connect_takes_what_the_asynchronous_one_takes() -> None:
-    assert inspect.signature(callboard.sync.connect) == inspect.signature(app.connect)
+    assert inspect.signature(callboard.sync.connect) == inspect.signature(callboard.connect)
 
 
 # Refusals and errors

@@ -29,6 +29,18 @@ async def test_a_board_that_nobody_made_is_not_found_by_name(cb: Callboard) -> N
     assert await cb.boards.list() == []
 
 
+async def test_boards_are_listed_by_pages_oldest_first(cb: Callboard) -> None:
+    for name in ("a", "b", "c"):
+        await cb.board(name).tasks.submit("work")
+
+    first = await cb.boards.list(limit=2)
+    rest = await cb.boards.list(limit=2, skip=2)
+
+    assert [[one.name for one in page] for page in (first, rest)] == [["a", "b"], ["c"]]
+    with pytest.raises(InvalidArgument):
+        await cb.boards.list(limit=1_001)
+
+
 async def test_counts_say_where_each_task_stands(cb: Callboard) -> None:
     await cb.tasks.submit("work", id="a")
     await cb.tasks.submit("work", id="b", depends_on=["a"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import callboard
-from callboard import Callboard
+from callboard import REGISTERED, Callboard
 from callboard.domain.message import Message, MessageSpec
 from callboard.exceptions import DeadlockVictim, InboxFull, RequestTimeout
 
@@ -618,3 +618,29 @@ async def _waits(cb: Callboard) -> bool:
 
 async def _unread(cb: Callboard, agent: str, count: int) -> bool:
     return await cb.messages.unread(agent) == count
+
+
+# Addresses and what is kept with a message
+
+
+async def test_metadata_comes_back_with_the_message(cb: Callboard) -> None:
+    await cb.messages.send("noor", 1, id="m", metadata={"wave": 2, "deep": [{"a": None}]})
+
+    (taken,) = await cb.messages.take("noor")
+
+    assert taken.metadata == {"wave": 2, "deep": [{"a": None}]}
+    assert (await cb.messages.get("m")).metadata == taken.metadata
+    assert (await cb.messages.history(receiver="noor")).messages[0].metadata == taken.metadata
+
+
+async def test_what_is_for_all_who_are_registered_lies_in_each_inbox_but_the_senders(
+    cb: Callboard,
+) -> None:
+    for name in ("mira", "noor", "ann"):
+        await cb.agents.register(name, agent_type="worker" if name == "mira" else "critic")
+
+    sent = await cb.messages.send(REGISTERED, "hello", sender="mira")
+
+    assert sorted(sent.recipients) == ["ann", "noor"]
+    assert [message.value for message in await cb.messages.take("noor")] == ["hello"]
+    assert await cb.messages.take("mira") == []

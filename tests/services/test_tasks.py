@@ -53,6 +53,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str]] = [
     ({"payload": "x" * (2 * MEGABYTE)}, "at most 1,048,576 are kept"),
     ({"payload": object()}, "cannot be written as JSON"),
     ({"payload": msgspec.Raw(b"{nope")}, "is not valid JSON"),
+    ({"payload": msgspec.Raw(b'"\xff"')}, "is not valid JSON"),
     ({"lease": -1.0}, "lease is -1.0; it must be a number of seconds from 0.1 to 3600"),
     ({"lease": "long"}, "lease is 'long'"),
     ({"timeout": 0}, "timeout is 0"),
@@ -486,3 +487,19 @@ async def test_the_graph_knows_what_was_measured(cb: Callboard) -> None:
     assert graph.ready() == ("b",)
     assert done.duration is not None
     assert done.duration >= 0
+
+
+async def test_a_task_that_is_asked_for_several_times_is_read_once_and_counts_each_time(
+    cb: Callboard,
+) -> None:
+    await cb.tasks.submit("greet", id="a", payload="x" * 1_000)
+    await cb.tasks.submit("greet", id="b")
+
+    found = await cb.tasks.get_many(["a", "b", "a", "c"], bytes_max=10_000)
+    with pytest.raises(TooLarge) as refused:
+        await cb.tasks.get_many(["a"] * 10, bytes_max=10_000)
+
+    assert [one.id if one else None for one in found] == ["a", "b", "a", None]
+    assert found[0] is found[2]
+    assert refused.value.details["limit"] == 10_000
+    assert len(await cb.tasks.get_many(["a"] * 10)) == 10

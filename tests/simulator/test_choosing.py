@@ -59,5 +59,5 @@ def test_what_is_no_strategy_is_refused(given: str, says: str) -> None:
 def test_without_lupa_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lupa.lua51", None)
 
-    with pytest.raises(ConfigError, match=r"pip install 'callboard\[simulate\]'"):
+    with pytest.raises(ConfigError, match=r"with the extra simulate"):
         check_strategies(["best_idle"])

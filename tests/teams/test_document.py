@@ -714,9 +714,8 @@ def test_redis_without_a_url_is_where_the_environment_says(file: Path) -> None:
         ),
         (
             "{backend: redis, config: {redis_url: 'http://x'}}",
-            "2: providers.tasks.config.redis_url: Cannot use http://x (redis_url): its scheme "
-            '"http" is none of redis, rediss, unix, redis+sentinel, rediss+sentinel, '
-            "redis+cluster, rediss+cluster; the nearest is redis. "
+            "2: providers.tasks.config.redis_url: Cannot use http://x (redis_url): it is the "
+            "address of a coordinator, and this needs the engine itself. "
             "Example: redis://localhost:6379/0",
         ),
         (

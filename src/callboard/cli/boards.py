@@ -7,6 +7,7 @@ import typer
 from callboard.cli import parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
+from callboard.cli.paging import all_of
 from callboard.domain.board import DEFAULT_BOARD, BoardSettings
 from callboard.exceptions import InvalidArgument
 
@@ -32,7 +33,7 @@ async def list_boards(cb: "Callboard", out: Output) -> None:
     """List all boards with their counts, oldest first."""
     from callboard.cli import render_boards
 
-    found = await cb.boards.list()
+    found = await all_of(cb.boards.list)
     out.emit({"boards": found}, render_boards.listing, found, out.width)
 
 
@@ -43,6 +44,37 @@ async def show(cb: "Callboard", out: Output, board: Name = DEFAULT_BOARD) -> Non
 
     found = await cb.boards.get(board)
     out.emit(found, render_boards.whole, found, out.width)
+
+
+@command(app, "queues", example="callboard boards queues run-42")
+async def queues(cb: "Callboard", out: Output, board: Name = DEFAULT_BOARD) -> None:
+    """Show how many tasks wait to be claimed, by priority."""
+    from callboard.cli import render_boards
+
+    found = await cb.board(board).tasks.queues()
+    out.emit({"board": board, "queues": found}, render_boards.queues, board, found)
+
+
+@command(app, "clear", example="callboard boards clear --priority low")
+async def clear(
+    cb: "Callboard",
+    out: Output,
+    board: Name = DEFAULT_BOARD,
+    priority: Annotated[
+        str,
+        typer.Option("--priority", metavar="NAME", help="low, normal, high, critical or urgent."),
+    ] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Kept with each of them.")
+    ] = "cleared",
+) -> None:
+    """Cancel the tasks of one priority that wait to be claimed; what agents have stays.
+
+    They can be put back: callboard retry.
+    """
+    count = await cb.board(board).tasks.clear(priority, reason=reason, by=parse.operator())
+    value = {"board": board, "priority": priority, "cleared": count}
+    out.emit(value, lambda: [f"Cancelled {count:,} waiting tasks of {board}, {priority}."])
 
 
 @command(app, "pause", example="callboard boards pause run-42 --kind deploy")

@@ -36,7 +36,8 @@ class Options:
         typer.Option(
             "--url",
             metavar="URL",
-            help="Server, as redis://host:6379/0; else CALLBOARD_URL; else the embedded engine.",
+            help="Engine, as redis://host:6379/0, or coordinator, as http://host:9001; else "
+            "CALLBOARD_URL; else the embedded engine.",
             rich_help_panel=PANEL,
         ),
     ] = None
@@ -84,7 +85,7 @@ class Options:
 
     def connect(self) -> Callboard:
         """The connection that they ask for, not yet open."""
-        from callboard.app import connect
+        from callboard.sdk.connect import connect
 
         return connect(self.url, namespace=self.namespace, data=self.data, adopt=self.adopt)
 

@@ -20,7 +20,7 @@ app = group("conflicts", "Report conflicts over locks, tasks and contexts, and d
 ConflictId = Annotated[
     str, typer.Argument(metavar="CONFLICT", help="Id of the conflict.", show_default=False)
 ]
-Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many.")]
+Limit = options.Limit
 Priorities = Annotated[
     list[str] | None,
     typer.Option("--priority", metavar="PARTY=N", help="Of a party. May be repeated."),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from callboard.cli import parse
+from callboard.cli import options, parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
 from callboard.exceptions import InvalidArgument
@@ -29,9 +29,7 @@ IfRev = Annotated[
 async def list_contexts(
     cb: "Callboard",
     out: Output,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", help="At most so many.")
-    ] = 100,
+    limit: options.Limit = 100,
 ) -> None:
     """List contexts, the last changed first."""
     from callboard.cli import render_context

@@ -73,10 +73,7 @@ async def requeue(
     kind: options.Kind = None,
     why: Why = None,
     everything: Every = False,
-    payload: Annotated[
-        str | None,
-        typer.Option("--payload", metavar="JSON", help="Another payload, for one task."),
-    ] = None,
+    payload: options.NewPayload = None,
     edit: Annotated[
         bool, typer.Option("--edit", help="Change the payload in $EDITOR first, for one task.")
     ] = False,

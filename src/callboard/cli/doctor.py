@@ -1,5 +1,6 @@
 """``callboard doctor``: what could be wrong here, and what to do about each."""
 
+import os
 import platform
 import shutil
 import sys
@@ -50,29 +51,41 @@ class Finding(msgspec.Struct, frozen=True):
 
 def add_to(app: typer.Typer, panel: str) -> None:
     """Make ``doctor`` a command of *app*."""
-    command(app, "doctor", panel=panel, example="callboard doctor --url redis://localhost:6379")(
-        doctor
-    )
+    command(app, "doctor", panel=panel, example=EXAMPLE)(doctor)
+
+
+EXAMPLE: Final = """
+callboard doctor --url redis://localhost:6379
+callboard doctor --url http://localhost:9001
+"""
 
 
 def doctor(options: Options, out: Output) -> int:
     """Look at the engine, its settings, the agents and the boards; name a cure for each fault.
 
-    The exit code is 0 if there is no problem, 1 if there is one, 3 if the engine cannot be
-    used, 2 if what was given cannot be.
+    With the URL of a coordinator: at that one, its engine, loops and streams, as seen from
+    here, with the API key of CALLBOARD_API_KEY. The exit code is 0 if there is no problem, 1
+    if there is one, 3 if the engine or the coordinator cannot be used, 2 if what was given
+    cannot be.
     """
     import asyncio
 
     from callboard.cli import render_doctor
 
-    findings, code = asyncio.run(_examine(options))
+    url = options.url or ("" if options.data else os.environ.get("CALLBOARD_URL", ""))
+    if url.startswith(("http://", "https://")):
+        from callboard.cli.doctor_coordinator import examine
+
+        findings, code = examine(url, options.namespace)
+    else:
+        findings, code = asyncio.run(_examine(options))
     value = {"ok": code == failures.OK, "findings": findings}
     out.emit(value, render_doctor.report, findings)
     return code
 
 
 async def _examine(options: Options) -> tuple[list[Finding], int]:
-    from callboard import __version__
+    from callboard.version import __version__
 
     python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     findings = [Finding("ok", "callboard", f"{__version__}, {python}, at {sys.prefix}")]
@@ -145,9 +158,7 @@ def of_engine(facts: "EngineFacts") -> Iterator[Finding]:
         "engine",
         f"{kind}, {failures.counted(facts.replicas, 'replica')}, format {facts.format}",
     )
-    yield _DURABILITY.get(facts.durability) or Finding(
-        "note", "durability", f"appendfsync is {facts.durability}: the system decides when to write"
-    )
+    yield durability_of(facts.durability)
     used = facts.used_memory / (1 << 20)
     if not facts.maxmemory:
         yield Finding("ok", "memory", f"{used:.0f} MiB used, no limit set")
@@ -159,6 +170,13 @@ def of_engine(facts: "EngineFacts") -> Iterator[Finding]:
     else:
         cure = "Raise maxmemory, or purge finished tasks: callboard tasks purge --status done."
         yield Finding("problem", "memory", f"{text}: new work will be refused", cure)
+
+
+def durability_of(word: str) -> Finding:
+    """What an engine's settings promise of acknowledged work."""
+    return _DURABILITY.get(word) or Finding(
+        "note", "durability", f"appendfsync is {word}: the system decides when to write"
+    )
 
 
 _DURABILITY: Final = {
@@ -190,19 +208,23 @@ _DURABILITY: Final = {
 }
 
 
-def of_clock(server: float, before: float, after: float) -> Finding:
-    """How far this machine's clock is from the engine's, which decides."""
-    # The engine's time is of somewhere between the two: only beyond them is it skew.
+def of_clock(
+    server: float, before: float, after: float, whose: str = "the engine's, which decides"
+) -> Finding:
+    """How far this machine's clock is from the engine's, or another machine's."""
+    # The other's time is of somewhere between the two: only beyond them is it skew.
     skew = server - after if server > after else min(server - before, 0.0)
     if abs(skew) <= SKEW_SECONDS:
         return Finding(
-            "ok", "clock", f"within {max(abs(skew), after - before):.3f} s of the engine's"
+            "ok",
+            "clock",
+            f"within {max(abs(skew), after - before):.3f} s of {whose.partition(',')[0]}",
         )
     word = "behind" if skew > 0 else "ahead of"
     return Finding(
         "note",
         "clock",
-        f"this machine's clock is {abs(skew):.1f} s {word} the engine's, which decides",
+        f"this machine's clock is {abs(skew):.1f} s {word} {whose}",
         "Set the clocks by NTP; until then give spans, as --delay 10m, not times.",
     )
 

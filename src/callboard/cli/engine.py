@@ -64,7 +64,7 @@ def _data_dir(options: Options) -> "Path":
 @command(functions, "load", example="callboard functions load --url redis://localhost:6379")
 async def load(cb: "Callboard", out: Output) -> None:
     """Load this release's functions, so that the first user need not."""
-    from callboard.engine.functions import library
+    from callboard.engine.library import library
 
     await cb.namespace.functions.load()
     name, count = library().name, len(library().headers)

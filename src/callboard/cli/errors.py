@@ -24,10 +24,7 @@ Fingerprint = Annotated[
         show_default=False,
     ),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", metavar="TIME", help="Only since then: a time, or a span as 10m."),
-]
+Since = options.Since
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why, for whoever reads it.")]
 
 

@@ -31,10 +31,7 @@ def add_to(app: typer.Typer, panel: str) -> None:
 async def tail(
     cb: "Callboard",
     out: Output,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="From a time, or a span ago, as 10m."),
-    ] = None,
+    since: options.From = None,
     cursor: Annotated[
         str | None,
         typer.Option("--cursor", metavar="CURSOR", help="Behind the event that carried it."),

@@ -8,6 +8,7 @@ import typer
 from callboard.cli import parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
+from callboard.cli.paging import all_of
 from callboard.exceptions import InvalidArgument
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def list_keys(cb: "Callboard", out: Output) -> None:
     """List the keys that something is set for, with what runs and waits."""
     from callboard.cli import render_flow
 
-    found = await cb.flow.list()
+    found = await all_of(cb.flow.list)
     out.emit({"keys": found}, render_flow.listing, found, out.width)
 
 

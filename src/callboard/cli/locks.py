@@ -240,7 +240,7 @@ async def graph(
         str | None,
         typer.Argument(metavar="OWNER", help="Of it and all it leads to.", show_default=False),
     ] = None,
-    dot: Annotated[bool, typer.Option("--dot", help="In Graphviz's language.")] = False,
+    dot: options.Dot = False,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", help="Waits looked at, up to 5,000.")
     ] = 5_000,

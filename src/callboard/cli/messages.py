@@ -79,6 +79,9 @@ async def send(
     topic: Annotated[
         str, typer.Option("--topic", metavar="NAME", help="To all that are subscribed.")
     ] = "",
+    registered: Annotated[
+        bool, typer.Option("--registered", help="To all that are registered now.")
+    ] = False,
     kind: Type = "direct",
     priority: Priority = "normal",
     ttl: Annotated[
@@ -100,7 +103,7 @@ async def send(
     """
     *agents, payload = to
     sent = await cb.messages.send(
-        _address(agents, role, capability, service, topic),
+        _address(agents, role, capability, service, topic, registered),
         parse.json_value("payload", payload),
         sender=sender,
         type=kind,
@@ -120,14 +123,17 @@ def _address(
     capability: list[str] | None,
     service: list[str] | None,
     topic: str,
+    registered: bool,
 ) -> Any:
     is_role = bool(role or capability or service)
-    if sum((bool(agents), is_role, bool(topic))) != 1:
+    if sum((bool(agents), is_role, bool(topic), registered)) != 1:
         raise InvalidArgument(
-            "Say to whom: agents by name, or --role, --capability, --service, or --topic; "
-            "the last word is the payload.",
+            "Say to whom: agents by name, or --role, --capability, --service, or --topic, or "
+            "--registered; the last word is the payload.",
             field="to",
         )
+    if registered:
+        return messages.REGISTERED
     if topic:
         return messages.Topic(topic)
     if is_role:
@@ -277,10 +283,7 @@ async def history(
     sender: Annotated[str, typer.Option("--sender", metavar="AGENT", help="From it.")] = "",
     receiver: Annotated[str, typer.Option("--receiver", metavar="AGENT", help="To it.")] = "",
     thread: Annotated[str, typer.Option("--thread", metavar="NAME", help="In it.")] = "",
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", help="From a time, or a span ago, as 10m."),
-    ] = None,
+    since: options.From = None,
     limit: options.Limit = 50,
     offset: Annotated[int, typer.Option("--offset", metavar="N", help="Pass over so many.")] = 0,
 ) -> None:

@@ -21,10 +21,7 @@ Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="KEY=VALUE", help="Of which tags. May be repeated."),
 ]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", metavar="TIME", help="Only since then: a time, or a span as 10m."),
-]
+Since = options.Since
 Training = Annotated[
     str | None,
     typer.Option("--training", metavar="PROJECT", help="The series of this project's trainings."),

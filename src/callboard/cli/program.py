@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from callboard.cli import (
-    agents,
-    boards,
-    breakers,
-    conflicts,
-    context,
-    dead_letters,
-    demo,
-    doctor,
-    engine,
-    errors,
-    events,
-    failures,
-    flow,
-    init,
-    lock_run,
-    message_links,
-    metrics,
-    recurring,
-    run,
-    runs,
-    scheduler,
-    simulate,
-    teams,
-    version,
-    worker,
-)
-from callboard.cli.claims import app as tasks_app
+from callboard.cli import failures
 from callboard.cli.command import HELP_MODE, Options, sign, take_options
 from callboard.exceptions import CallboardError
 
@@ -53,7 +27,79 @@ TERMINATED: Final = 128 + signal.SIGTERM
 # Typer has carried Click inside since 0.26 and stood on it before: this is the class in both.
 _Misuse: Final[Any] = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
 
+#: Every command and group of the program in the order of its help: its module, what to call
+#: or to add there, and its panel. A module is imported once its command is wanted.
+_COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "demo": ("demo", "add_to", WORK),
+    "init": ("init", "add_to", WORK),
+    "run": ("run", "add_to", WORK),
+    "worker": ("worker", "add_to", WORK),
+    "tail": ("events", "add_to", WATCH),
+    "doctor": ("doctor", "add_to", WATCH),
+    "serve": ("serve", "add_to", OPERATE),
+    "audit": ("keys", "add_to", OPERATE),
+    "version": ("version", "add_to", OPERATE),
+    "runs": ("runs", "app", WORK),
+    "teams": ("teams", "app", WORK),
+    "tasks": ("claims", "app", WORK),
+    "boards": ("boards", "app", WORK),
+    "dlq": ("dead_letters", "app", WORK),
+    "messages": ("message_links", "app", WORK),
+    "locks": ("lock_run", "app", WORK),
+    "recurring": ("recurring", "app", WORK),
+    "flow": ("flow", "app", WORK),
+    "scheduler": ("scheduler", "app", WORK),
+    "breakers": ("breakers", "app", WORK),
+    "agents": ("agents", "app", WATCH),
+    "context": ("context", "app", WORK),
+    "conflicts": ("conflicts", "app", WORK),
+    "errors": ("errors", "app", WATCH),
+    "metrics": ("metrics", "app", WATCH),
+    "simulate": ("simulate", "app", WATCH),
+    "keys": ("keys", "app", OPERATE),
+    "engine": ("engine", "app", OPERATE),
+    "functions": ("engine", "functions", OPERATE),
+}
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, attribute, panel = _COMMANDS[name]
+            found = getattr(importlib.import_module(f"callboard.cli.{module}"), attribute)
+            alone = typer.Typer(rich_markup_mode=HELP_MODE, pretty_exceptions_enable=False)
+            if isinstance(found, typer.Typer):
+                alone.add_typer(found, rich_help_panel=panel)
+            else:
+                found(alone, panel)
+            self._made[name] = typer.main.get_group(alone).commands[name]
+        return self._made[name]
+
+
+class _Program(typer.core.TyperGroup):
+    """The program's own group: to make all of its commands takes longer than most of them."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
 app = typer.Typer(
+    cls=_Program,
     name="callboard",
     help="A board where teams of agents find, claim and finish work.",
     epilog="Begin here: callboard demo",
@@ -68,6 +114,8 @@ def _root(ctx: typer.Context, **values: Any) -> None:
     is_version = values.pop("version")
     ctx.obj = take_options(values)
     if is_version:
+        from callboard.cli import version
+
         version.show(ctx.obj)
         raise typer.Exit
 
@@ -84,33 +132,6 @@ sign(
     ],
 )
 app.callback(invoke_without_command=True)(_root)
-
-demo.add_to(app, WORK)
-init.add_to(app, WORK)
-run.add_to(app, WORK)
-app.add_typer(runs.app, rich_help_panel=WORK)
-app.add_typer(teams.app, rich_help_panel=WORK)
-app.add_typer(tasks_app, rich_help_panel=WORK)
-app.add_typer(boards.app, rich_help_panel=WORK)
-app.add_typer(dead_letters.app, rich_help_panel=WORK)
-app.add_typer(message_links.app, rich_help_panel=WORK)
-app.add_typer(lock_run.app, rich_help_panel=WORK)
-app.add_typer(recurring.app, rich_help_panel=WORK)
-app.add_typer(flow.app, rich_help_panel=WORK)
-app.add_typer(scheduler.app, rich_help_panel=WORK)
-app.add_typer(breakers.app, rich_help_panel=WORK)
-worker.add_to(app, WORK)
-events.add_to(app, WATCH)
-app.add_typer(agents.app, rich_help_panel=WATCH)
-app.add_typer(context.app, rich_help_panel=WORK)
-app.add_typer(conflicts.app, rich_help_panel=WORK)
-app.add_typer(errors.app, rich_help_panel=WATCH)
-app.add_typer(metrics.app, rich_help_panel=WATCH)
-doctor.add_to(app, WATCH)
-app.add_typer(simulate.app, rich_help_panel=WATCH)
-app.add_typer(engine.app, rich_help_panel=OPERATE)
-app.add_typer(engine.functions, rich_help_panel=OPERATE)
-version.add_to(app, OPERATE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callboard.cli import parse
+from callboard.cli import options, parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
+from callboard.cli.paging import all_of
 from callboard.domain.board import DEFAULT_BOARD
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def list_recurring(cb: "Callboard", out: Output) -> None:
     """List recurring tasks with their next ticks."""
     from callboard.cli import render_recurring
 
-    found = await cb.recurring.list()
+    found = await all_of(cb.recurring.list)
     out.emit({"recurring": found}, render_recurring.listing, found, out.width)
 
 
@@ -102,7 +103,7 @@ async def create(
     board: Annotated[
         str, typer.Option("--board", "-b", metavar="NAME", help="Where the tasks go.")
     ] = DEFAULT_BOARD,
-    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="For people.")] = "",
+    title: options.Title = "",
     priority: Annotated[
         str, typer.Option("--priority", "-p", metavar="N", help="A number, or low to urgent.")
     ] = "normal",

@@ -88,6 +88,7 @@ def _facts(agent: Agent) -> list[tuple[str, object]]:
         ("holds", f"{agent.held} of at most {agent.capacity}, runs {agent.slots} at once"),
         ("parked", agent.parked or None),
         ("reserved", agent.reserved or None),
+        ("undelivered", f"{agent.undelivered} in a row" if agent.undelivered else None),
         ("weight", f"{agent.weight:g}" if agent.weight != 1 else None),
         ("priority", agent.priority or None),
         ("capabilities", ", ".join(agent.capabilities)),

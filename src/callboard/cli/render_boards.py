@@ -10,6 +10,7 @@ from rich.text import Text
 from callboard.cli.failures import counted
 from callboard.cli.render import Column, bar, fields, heading, span, table, when
 from callboard.domain.board import Board, BoardSettings, Counts
+from callboard.domain.task import QueueSizes
 
 _COLUMNS: Final = (
     Column("BOARD"),
@@ -67,6 +68,15 @@ def _parts(counts: Counts) -> dict[str, int]:
         "failed": counts.failed,
         "cancelled": counts.cancelled,
     }
+
+
+def queues(board: str, found: QueueSizes) -> list[str]:
+    """Waiting tasks by priority, the highest first."""
+    if not found.total:
+        return [f"Nothing waits on board {board}. See all of it: callboard boards show {board}"]
+    about = "about " if found.is_estimate else ""
+    names = ("urgent", "critical", "high", "normal", "low")
+    return [f"{name:<9} {about}{getattr(found, name):,}" for name in names]
 
 
 def _more(board: Board) -> list[tuple[str, object]]:

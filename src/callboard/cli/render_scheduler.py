@@ -8,7 +8,7 @@ from typing import Final
 from rich.text import Text
 
 from callboard.cli.render import Column, age, fields, heading, table
-from callboard.domain.strategy import Decision, LoadStats
+from callboard.domain.strategy import Decision, Distribution, LoadStats
 
 AGENTS_SHOWN: Final = 20
 
@@ -92,6 +92,29 @@ def explained(task: str, board: str, decision: Decision | None, width: int) -> I
         yield heading("Compared", f"{len(decision.candidates)} of {decision.considered}")
         scores = ((one.agent, f"{one.score:g}") for one in decision.candidates)
         yield from table(_SCORES, scores, width)
+
+
+def distributed(stats: Distribution, board: str, width: int) -> Iterator[str | Text]:
+    """How many tasks went out and ended, and the balance of the agents."""
+    if not stats.tasks_distributed:
+        yield (
+            f"No task of board {board!r} was given out by a coordinator yet. Start one: "
+            "callboard serve"
+        )
+    yield from fields(
+        [
+            ("given out", f"{stats.tasks_distributed:,}"),
+            ("done", f"{stats.tasks_completed:,}"),
+            ("failed", f"{stats.tasks_failed:,}" if stats.tasks_failed else None),
+            (
+                "waited before",
+                f"{stats.avg_distribution_time * 1_000:,.0f} ms"
+                if stats.tasks_distributed
+                else None,
+            ),
+        ]
+    )
+    yield from spread(stats.load, board, width)
 
 
 def spread(stats: LoadStats, board: str, width: int) -> Iterator[str | Text]:

@@ -137,12 +137,14 @@ async def _run(
     from callboard.cli import hosting
     from callboard.teams.check import check_agents
     from callboard.teams.document import team_of
+    from callboard.teams.host import check_can_host
 
     document, name = chosen.document, chosen.name
     spec = team_of(name, document.teams[name], variables=chosen.variables)
     await check_agents(spec.agents.values(), document.folder)
     by = parse.operator()
     async with connected(options, is_kept=wishes.is_kept) as cb:
+        check_can_host(cb)
         team = await cb.teams.add(name, document.teams[name], by=by)
         started = await cb.runs.start(
             name,

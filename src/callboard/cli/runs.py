@@ -161,10 +161,8 @@ async def graph(
     cb: "Callboard",
     out: Output,
     run: RunId,
-    dot: Annotated[bool, typer.Option("--dot", help="In Graphviz's language.")] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", help="At most so many lines of the tree.")
-    ] = 60,
+    dot: options.Dot = False,
+    limit: options.TreeLines = 60,
 ) -> None:
     """Show what waits for what in a run: a tree, the critical path, what unblocks most."""
     from callboard.cli.tasks import show_graph

@@ -130,6 +130,15 @@ async def why(
     )
 
 
+@command(app, "distribution", example="callboard scheduler distribution")
+async def distribution(cb: "Callboard", out: Output, board: options.Board = DEFAULT_BOARD) -> None:
+    """Show how many tasks a coordinator gave to agents, and what became of them."""
+    from callboard.cli import render_scheduler
+
+    stats = await cb.scheduler.distribution(board)
+    out.emit(stats, render_scheduler.distributed, stats, board, out.width)
+
+
 @command(app, "load", example="callboard scheduler load")
 async def load(cb: "Callboard", out: Output, board: options.Board = DEFAULT_BOARD) -> None:
     """Show how work is spread over the agents, and how assignments went."""

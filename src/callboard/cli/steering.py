@@ -40,10 +40,7 @@ async def retry(
     out: Output,
     task: options.TaskIds,
     board: options.Board = DEFAULT_BOARD,
-    payload: Annotated[
-        str | None,
-        typer.Option("--payload", metavar="JSON", help="Another payload, for one task."),
-    ] = None,
+    payload: options.NewPayload = None,
 ) -> int:
     """Put failed or cancelled tasks back, with fresh budgets, and what failed for their sake."""
     tasks = cb.board(board).tasks

@@ -52,7 +52,7 @@ async def add(
         str | None,
         typer.Option("--unique", metavar="KEY", help="At most one unfinished task has this key."),
     ] = None,
-    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="For people.")] = "",
+    title: options.Title = "",
     description: Annotated[
         str, typer.Option("--description", metavar="TEXT", help="For people.")
     ] = "",
@@ -380,10 +380,8 @@ async def graph(
     cb: "Callboard",
     out: Output,
     board: options.Board = DEFAULT_BOARD,
-    dot: Annotated[bool, typer.Option("--dot", help="In Graphviz's language.")] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", help="At most so many lines of the tree.")
-    ] = 60,
+    dot: options.Dot = False,
+    limit: options.TreeLines = 60,
 ) -> None:
     """Show what waits for what: a tree, the critical path, what unblocks most."""
     await show_graph(cb, out, board, dot=dot, limit=limit)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callboard.cli import failures, parse
+from callboard.cli import failures, options, parse
 from callboard.cli.command import Options, command, group
 from callboard.cli.output import Output
+from callboard.cli.paging import all_of
 from callboard.cli.run import LEASE, File, Lease, Variables
 from callboard.exceptions import ConfigError, InvalidTeam, TeamNotFound
 
@@ -27,7 +28,7 @@ async def list_teams(cb: "Callboard", out: Output) -> None:
     """List teams, each in its newest version."""
     from callboard.cli import render_teams
 
-    teams = await cb.teams.list()
+    teams = await all_of(cb.teams.list)
     out.emit({"teams": teams}, render_teams.listing, teams, out.width)
 
 
@@ -67,7 +68,7 @@ async def _named(cb: "Callboard", name: str, error: TeamNotFound) -> TeamNotFoun
     """The error with the nearest name in it, where the name is known to nobody."""
     from callboard.domain.reading import nearest
 
-    known = [team.name for team in await cb.teams.list()]
+    known = [team.name for team in await all_of(cb.teams.list)]
     close = nearest(name, known)
     if name in known or close is None:
         return error
@@ -173,8 +174,8 @@ def host(
     ] = 4,
     var: Variables = None,
     lease: Lease = LEASE,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only what goes wrong.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Host the runs of a file's teams as they come, until SIGTERM or Ctrl-C.
 

@@ -15,8 +15,8 @@ def add_to(app: typer.Typer, panel: str) -> None:
 
 def version(options: Options, out: Output) -> None:
     """Say the versions of Callboard, of Python, and of the functions on the engine."""
-    from callboard import __version__
-    from callboard.engine.functions import library
+    from callboard.engine.library import library
+    from callboard.version import __version__
 
     python = platform.python_version()
     value = {"callboard": __version__, "python": python, "library": library().name}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callboard.cli import parse
+from callboard.cli import options, parse
 from callboard.cli.command import Options, command
 from callboard.cli.output import Output
 from callboard.exceptions import InvalidArgument
@@ -48,8 +48,8 @@ def run(
         str | None,
         typer.Option("--drain", metavar="TIME", help="What handlers get to finish at the end."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only what goes wrong.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Run the handlers of a worker until SIGTERM or Ctrl-C.
 

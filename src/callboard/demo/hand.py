@@ -10,8 +10,8 @@ import logging
 import sys
 from typing import Final
 
-from callboard.app import connect
 from callboard.exceptions import CallboardError
+from callboard.sdk.connect import connect
 from callboard.sdk.worker import load_worker
 
 WORKER: Final = "callboard.demo.survey:worker"

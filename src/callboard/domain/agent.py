@@ -16,6 +16,7 @@ import msgspec
 
 from callboard.domain.names import LABEL_VALUE, check_label, check_name
 from callboard.exceptions import InvalidArgument, TooLarge
+from callboard.outgoing import fault_of, without_user
 
 AGENT_TYPES: Final = (
     "coordinator", "worker", "specialist", "monitor", "gateway", "orchestrator",
@@ -156,6 +157,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         held: Tasks it holds now; *parked* ones, whose holder waits, not counted.
         reserved: Tasks reserved for it that it has not taken up.
         lapsed: Reservations that it let lapse since its last claim.
+        undelivered: Deliveries to its address that failed, since the last that did not.
+        rests_until: Until when nothing is delivered to it therefore; None where it does not rest.
         weight: As declared: its share where a strategy goes by weight.
         priority: As declared: of equal agents the higher one is chosen first.
         revision: Rises with each change of what it can serve.
@@ -189,6 +192,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     parked: int = 0
     reserved: int = 0
     lapsed: int = 0
+    undelivered: int = 0
+    rests_until: datetime | None = None
     weight: float = 1.0
     priority: int = 0
     revision: int = 0
@@ -224,6 +229,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     held: int = 0
     slots: int = 1
     lapsed: int = 0
+    undelivered: int = 0
+    rests_for: float = 0.0
 
 
 def judge(agent: str, facts: Standing) -> tuple[State, str]:
@@ -240,6 +247,20 @@ def judge(agent: str, facts: Standing) -> tuple[State, str]:
         return (
             State.SUSPECT,
             f"{agent} was last heard {quiet} ago; it should be every {facts.interval:g} s.",
+        )
+    if facts.rests_for > 0 and not facts.undelivered:
+        return (
+            State.NOT_CONSUMING,
+            f"{agent} is heard, but asked to be left alone: the next is delivered to it in "
+            f"{facts.rests_for:.1f} s.",
+        )
+    if facts.rests_for > 0:
+        count = facts.undelivered
+        which = "last delivery" if count == 1 else f"last {count:,} deliveries"
+        return (
+            State.NOT_CONSUMING,
+            f"{agent} is heard, but the {which} to its address failed: the next is tried in "
+            f"{facts.rests_for:.1f} s.",
         )
     if facts.lapsed > 0:
         return (
@@ -390,13 +411,30 @@ def check_host(host: object) -> str:
 
 
 def check_endpoints(endpoints: Mapping[str, str]) -> Mapping[str, str]:
-    """Return *endpoints* if they are addresses, as text, by protocol."""
+    """Return *endpoints* if they are addresses, as text, by protocol.
+
+    Those of ``http`` and ``https`` are URLs that can be called, or empty.
+    """
     for name, address in _mapping("endpoints", endpoints, '{"http": "http://host:1"}').items():
         if not isinstance(address, str):
             raise InvalidArgument(
                 f"Endpoint {name} is {address!r}; an address is text.", field="endpoints"
             )
+        if name.lower() in ("http", "https") and address:
+            why = fault_of(address) or ("it has a fragment" if "#" in address else "")
+            if why:
+                raise InvalidArgument(
+                    f"Endpoint {name} is {without_user(address)!r}, to which nothing can be "
+                    f"pushed: {why}. Give a URL, as http://host:9002.",
+                    field="endpoints",
+                )
     return endpoints
+
+
+def push_address(endpoints: Mapping[str, str]) -> str:
+    """Where tasks are pushed to: the endpoint ``http`` if it is a URL; empty for nowhere."""
+    address = endpoints.get("http", "").strip()
+    return address if address.lower().startswith(("http://", "https://")) else ""
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

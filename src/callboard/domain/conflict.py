@@ -242,6 +242,8 @@ class ByTimestamp:
         """The winner and why. Raises MissingInput where one of the times is not known."""
         given = _known(case, "requested_at", lambda party: party.requested_at)
         for name, value in given.items():
+            if isinstance(value, str):  # as JSON has it
+                value = given[name] = _instant(value)
             if not isinstance(value, datetime) or value.tzinfo is None:
                 raise InvalidArgument(
                     f"requested_at of {name!r} is {value!r}; it must be a datetime with a zone.",
@@ -255,6 +257,14 @@ class ByTimestamp:
 BUILT_IN: Final[Mapping[str, ConflictStrategy]] = MappingProxyType(
     {"priority": ByPriority(), "timestamp": ByTimestamp()}
 )
+
+
+def _instant(text: str) -> datetime | str:
+    """The instant that a text in ISO-8601 stands for; the text itself where it is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
 
 
 def _known(case: Case, name: str, brought: Any) -> dict[str, Any]:

@@ -5,12 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from difflib import get_close_matches
 from fnmatch import translate
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from callboard.exceptions import InvalidArgument
+
+EVENT_TYPES: Final = (
+    "agent:registered agent:conflict agent:status agent:instance_lost agent:lost "
+    "agent:deregistered team:saved team:removed board:created board:changed board:removed "
+    "run:created run:phase run:paused run:unpaused run:reopened run:told run:removed "
+    "task:created task:completed task:started task:progress task:output task:noted "
+    "task:input_required task:answered task:split task:released task:lease_lost "
+    "task:retry_scheduled task:failed task:cancel_requested task:cancelled task:revived "
+    "task:ready task:moved task:edited workstealing:request task:assigned task:claimed "
+    "task:purged context:updated agent:idle agent:active agent:error conflict:resource "
+    "conflict:task conflict:context conflict:voting conflict:voted conflict:referred "
+    "conflict:undecided conflict:resolved conflict:removed circuitbreaker:state-change "
+    "circuitbreaker:changed circuitbreaker:removed error:cascade error:group error:cleared "
+    "metrics:coordination message:sent message:broadcast message:received "
+    "message:acknowledged message:replied message:released message:expired message:dead "
+    "message:requeued message:purged inbox:changed deadlock:detected resource:forced "
+    "resource:released resource:acquired flow:changed recurring:changed recurring:fired"
+).split()
+"""All types of event, in the order of ``EVENT_KINDS`` in ``include/open.lua``."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -96,6 +116,18 @@ def parse_facts(text: str) -> tuple[Fact, ...]:
         task, state, holder, fence, *extra = line.split("|", 4)
         facts.append(Fact(task, state, holder, int(fence), extra[0] if extra else ""))
     return tuple(facts)
+
+
+def check_types(patterns: Iterable[str]) -> None:
+    """Raise InvalidArgument for a pattern that no type matches: its reader would wait for ever."""
+    for pattern in patterns:
+        matches = TypeFilter(pattern)
+        if pattern != "gap" and not any(matches(known) for known in EVENT_TYPES):
+            close = get_close_matches(pattern, EVENT_TYPES, n=1)
+            hint = (
+                f" Did you mean {close[0]}?" if close else " Name one as task:completed or task:*."
+            )
+            raise InvalidArgument(f"No event has a type like {pattern!r}.{hint}", field="types")
 
 
 class TypeFilter:

@@ -109,14 +109,16 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Group(StrEnum):
-    """To those that the sender is linked with when it is sent."""
+    """To those that the sender is linked with when it is sent, or to all that are registered."""
 
     PEERS = "peers"
     SUBORDINATES = "subordinates"
+    REGISTERED = "registered"
 
 
 PEERS: Final = Group.PEERS
 SUBORDINATES: Final = Group.SUBORDINATES
+REGISTERED: Final = Group.REGISTERED
 
 Address = str | Role | Topic | Group | Iterable[str]
 
@@ -125,8 +127,8 @@ class MessageSpec(msgspec.Struct, kw_only=True):
     """A message to send.
 
     Attributes:
-        to: An agent, a list of up to 1,000, a ``Role``, a ``Topic``, ``PEERS`` or
-            ``SUBORDINATES``.
+        to: An agent, a list of up to 1,000, a ``Role``, a ``Topic``, ``PEERS``,
+            ``SUBORDINATES`` or ``REGISTERED``.
         payload: Any JSON value, stored verbatim; at most 256 KiB. ``msgspec.Raw`` is taken as
             JSON already encoded.
         type: A documented type, or any other name.
@@ -164,11 +166,11 @@ class Body(msgspec.Struct, omit_defaults=True):
     sender: str = ""
     to: str = ""
     type: str = "direct"
-    payload: msgspec.Raw = msgspec.Raw(b"null")
+    payload: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     priority: int = 0
     protocol: str = "direct"
     in_reply_to: str = ""
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     trace_context: str = ""
 
 
@@ -214,7 +216,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     reply: str = ""
     is_request: bool = False
     number: int = 0
-    metadata: msgspec.Raw | None = None
+    metadata: dict[str, Any] | None = None
     trace_context: str = ""
 
     @property
@@ -363,6 +365,8 @@ def address_of(to: Any) -> str:
         InvalidArgument: It is none.
         TooLarge: There are more than 1,000 agents.
     """
+    if to is REGISTERED:
+        return "?;;;"
     if isinstance(to, Group):
         return f"@{to.value}"
     if isinstance(to, str):
@@ -373,8 +377,8 @@ def address_of(to: Any) -> str:
         return _role(to)
     if not isinstance(to, Iterable) or isinstance(to, bytes | Mapping):
         raise InvalidArgument(
-            f"to is {to!r}; give an agent, a list of agents, a Role, a Topic, PEERS or "
-            "SUBORDINATES.",
+            f"to is {to!r}; give an agent, a list of agents, a Role, a Topic, PEERS, "
+            "SUBORDINATES or REGISTERED.",
             field="to",
         )
     names = list(dict.fromkeys(check_name("to", name) for name in to))

@@ -339,3 +339,7 @@ def _traceback(exc: BaseException) -> str:
         return "".join(format_exception(exc, limit=-_TRACEBACK_FRAMES_MAX))
     except Exception as error:  # Source lines, notes and attributes may be anything.
         return f"(the traceback could not be written: {type(error).__name__})"
+
+
+DEFAULT_POLICY: Final = RetryPolicy()
+"""What a task has that says nothing."""

@@ -17,6 +17,9 @@ from callboard.domain.names import check_name
 from callboard.domain.task import at_ms
 from callboard.exceptions import InvalidArgument, StrategyFailed
 
+DISPATCH_STRATEGY: Final = "least_connections"
+"""By which coordinators give out tasks of boards that have no strategy of their own."""
+
 BEST_IDLE: Final = "best_idle"
 """The default: whoever waits for work is given it, the one that will be done first."""
 
@@ -206,6 +209,27 @@ class LoadStats(msgspec.Struct, frozen=True, kw_only=True):
     agent_weights: int
     avg_agent_load: float
     loads: dict[str, int]
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a board's tasks, with the names of the REST reference.
+
+    Attributes:
+        tasks_distributed: Given to an agent, each time: reserved, pushed, or claimed. Counted
+            while a coordinator dispatches the board.
+        tasks_completed: Done, since there was the board.
+        tasks_failed: Failed for good, likewise.
+        avg_distribution_time: Seconds from when a task could be given out until it was, on
+            average; 0 where none was.
+        load: How work is spread: *total_assignments* are those distributed, and those failed
+            are the ones that came back undelivered or not taken up.
+    """
+
+    tasks_distributed: int
+    tasks_completed: int
+    tasks_failed: int
+    avg_distribution_time: float
+    load: LoadStats
 
 
 def canonical(name: Any) -> str:

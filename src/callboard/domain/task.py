@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
 from callboard.domain.names import check_label, check_name
-from callboard.domain.retry import RetryPolicy
+from callboard.domain.retry import DEFAULT_POLICY, RetryPolicy
 from callboard.exceptions import InvalidArgument, TooLarge
 
 PAYLOAD_BYTES_MAX: Final = 1 << 20
@@ -306,7 +306,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     board: str
     kind: str
     status: Status
-    payload: msgspec.Raw = msgspec.Raw(b"null")
+    payload: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
     title: str = ""
     description: str = ""
     priority: int = 0
@@ -322,7 +322,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     deadline: datetime | None = None
     timeout: float | None = None
     lease: float | None = None
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = DEFAULT_POLICY
     concurrency_key: str | None = None
     rate_key: str | None = None
     fairness_key: str | None = None
@@ -399,10 +399,56 @@ class Claimed:
         self._body = body
         self._large = large
 
+    @classmethod
+    def rebuilt(
+        cls,
+        *,
+        id: str,
+        board: str,
+        kind: str,
+        fence: int,
+        attempt: int,
+        until: datetime,
+        body: bytes,
+        agent: str,
+        instance: str = "",
+        failures: int = 0,
+        crashes: int = 0,
+        timeout: float | None = None,
+        lease: float | None = None,
+        is_ahead: bool = False,
+        was_lost: bool = False,
+        has_extra: bool = False,
+    ) -> Self:
+        """The claim as the engine would have told it, of its values."""
+        holder = f"{agent}/{instance}" if instance else agent
+        flags = ("Z" if was_lost else "") + ("E" if has_extra else "")
+        record = (
+            f"{'k' if is_ahead else 'c'}|{attempt}|{fence}|{holder}|||{_ms_or_none(lease)}|"
+            f"{_ms_or_none(timeout)}|{kind};;;;|0|{failures}|{crashes}||{flags}||"
+        )
+        deadline = round(until.timestamp() * 1000)
+        return cls(board, id.encode(), deadline, record.encode(), body, b"")
+
     @property
     def attempt(self) -> int:
         """How often it was claimed, this time included."""
         return int(self._fields[1])
+
+    @property
+    def priority(self) -> int:
+        """As it is now."""
+        return int(self._fields[9])
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was submitted."""
+        return at_ms(float(self._fields[15] or 0))
+
+    @property
+    def claimed_at(self) -> datetime:
+        """When it was claimed."""
+        return at_ms(float(self._fields[5] or 0))
 
     @property
     def failures(self) -> int:
@@ -482,6 +528,10 @@ class Claimed:
 
     def __repr__(self) -> str:
         return f"<Claimed {self.id} kind={self.kind} attempt={self.attempt} fence={self.fence}>"
+
+
+def _ms_or_none(seconds: float | None) -> str:
+    return "" if seconds is None else str(round(seconds * 1000))
 
 
 class _PayloadOnly(msgspec.Struct):
@@ -580,6 +630,44 @@ def to_ms(moment: Any, what: str) -> int:
             field=what,
         )
     return int(moment.timestamp() * 1000)
+
+
+class QueueSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tasks wait to be claimed, by the names of priorities.
+
+    A number counts as the name at or below it: 15 as ``high``, what is below 0 as ``low``.
+
+    Attributes:
+        is_estimate: More wait than are counted one by one; a sample stands for them.
+    """
+
+    urgent: int = 0
+    critical: int = 0
+    high: int = 0
+    normal: int = 0
+    low: int = 0
+    is_estimate: bool = False
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.urgent + self.critical + self.high + self.normal + self.low
+
+
+def priorities_of(name: Any) -> tuple[int, int]:
+    """The least and the greatest number that counts as a priority of this name.
+
+    Raises:
+        InvalidArgument: There is no such name.
+    """
+    low = check_priority(name) if isinstance(name, str) else None
+    if low is None:
+        raise InvalidArgument(
+            f"Priority {name!r} is none of {', '.join(PRIORITIES)}.", field="priority"
+        )
+    above = [other for other in PRIORITIES.values() if other > low]
+    least = PRIORITY_MIN if low == min(PRIORITIES.values()) else low
+    return least, min(above) - 1 if above else PRIORITY_MAX
 
 
 def check_priority(value: Any) -> int:

@@ -55,7 +55,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
     """Turn the facts of ``task_why`` into an explanation."""
     now_ms, raw, due, unmet, needs, extra_values, paused, kind_paused, ahead, agents = reply[1:11]
-    waiting, closed, limit, most, flow, breaker, decision = reply[11:18]
+    waiting, closed, limit, most, flow, breaker, decision, looked_at, registered = reply[11:20]
     record = parse_record(raw)
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     until = at_ms(float(due)) if due else None
@@ -79,6 +79,8 @@ def explain(board: str, task: str, reply: Sequence[Any]) -> Why:
         flow=_flow_of(flow),
         breaker=_breaker_of(breaker),
         decision=recorded(decision) if decision else None,
+        looked_at=int(looked_at),
+        registered=int(registered),
     )
     return _EXPLAIN[record.status](facts)
 
@@ -144,6 +146,8 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     flow: _Flow | None
     breaker: _Breaker | None
     decision: Decision | None
+    looked_at: int
+    registered: int
 
     def why(self, code: str, text: str, **more: Any) -> Why:
         return Why(
@@ -221,10 +225,19 @@ def _ahead_text(count: int) -> str:
     return f" {tasks} of the same kind and requirements {'is' if count == 1 else 'are'} before it."
 
 
+def _looked_at_text(facts: _Facts) -> str:
+    if facts.looked_at < facts.registered:
+        return f"the {facts.looked_at:,} oldest of {facts.registered:,} registered agents"
+    return f"{facts.registered:,} registered agents"
+
+
 def _pending(facts: _Facts) -> Why:
     by_verdict: dict[str, list[str]] = {}
     missing: Counter[str] = Counter()
     for verdict, agent, lacks in facts.agents:
+        # Who takes no work is told with its status: one that left or was lost drains nothing.
+        if verdict == "draining" and lacks in ("left", "lost", "inactive"):
+            verdict = "inactive"
         by_verdict.setdefault(verdict, []).append(agent)
         if verdict == "does_not_fit":
             missing.update(lacks.split(", "))
@@ -265,6 +278,16 @@ def _pending(facts: _Facts) -> Why:
     if "could_claim" in by_verdict:
         names = _listed(by_verdict["could_claim"])
         return facts.why("claimable", f"It may be claimed now, by {names}.{ahead}", **more)
+    if "resting" in by_verdict:
+        first = min(int(until) for verdict, _, until in facts.agents if verdict == "resting")
+        seconds = max((at_ms(first) - facts.now).total_seconds(), 0.0)
+        return facts.why(
+            "agents_resting",
+            f"Deliveries to the agents that fit failed of late: {_listed(by_verdict['resting'])}. "
+            f"The next is tried in {seconds:.1f} s.{ahead}",
+            until=at_ms(first),
+            **more,
+        )
     if "full" in by_verdict:
         return facts.why(
             "agents_full",
@@ -273,20 +296,21 @@ def _pending(facts: _Facts) -> Why:
             **more,
         )
     if "breaker_open" in by_verdict:
-        first = by_verdict["breaker_open"][0]
+        shut = by_verdict["breaker_open"][0]
         return facts.why(
             "breaker_open",
             f"The breakers of all agents that fit are open: "
             f"{_listed(by_verdict['breaker_open'])}.{ahead} "
-            f"See callboard breakers show agent:{first}.",
-            agent=first,
+            f"See callboard breakers show agent:{shut}.",
+            agent=shut,
             **more,
         )
-    if "draining" in by_verdict or "unhealthy" in by_verdict:
-        names = _listed(by_verdict.get("draining", []) + by_verdict.get("unhealthy", []))
+    reasons = ("draining", "inactive", "unhealthy")
+    if away := [verdict for verdict in reasons if verdict in by_verdict]:
+        told = "; ".join(f"being {verdict}: {_listed(by_verdict[verdict])}" for verdict in away)
         return facts.why(
             "agents_draining",
-            f"The agents that fit take no work now (draining or unhealthy): {names}.",
+            f"The agents that fit take no work now, {told}.",
             **more,
         )
     lacking = ", ".join(
@@ -294,7 +318,7 @@ def _pending(facts: _Facts) -> Why:
     )
     return facts.why(
         "no_agent_fits",
-        f"None of {len(facts.agents)} registered agents fits. Missing: {lacking}. "
+        f"None of {_looked_at_text(facts)} fits. Missing: {lacking}. "
         "Start a worker that has it, or submit the task without it.",
         **more,
     )

@@ -28,13 +28,14 @@ def fields_of(spec: AgentSpec) -> list[str | bytes]:
             "agent_type is empty. Leave it out for 'worker', or give a name.", field="agent_type"
         )
     version = agents.check_version(spec.version)
+    endpoints = agents.check_endpoints(spec.endpoints)
     tags = agents.tags_of(spec.tags)
     return [
         *("agent_type", spec.agent_type, "version", version, "tag_list", tags),
         *("capabilities", _list(spec.capabilities), "services", _list(spec.services)),
         *("kinds", _list(spec.kinds), "tags", _list(spec.tags)),
         *("labels", _object("labels", spec.labels)),
-        *("endpoints", _object("endpoints", agents.check_endpoints(spec.endpoints))),
+        *("endpoints", _object("endpoints", endpoints), "push", agents.push_address(endpoints)),
         *("metadata", _object("metadata", agents.check_metadata(spec.metadata))),
         *("weight", f"{agents.check_weight(spec.weight):g}"),
         *("priority", str(_priority(spec.priority))),
@@ -73,6 +74,7 @@ def agent_of(now_ms: float, values: Sequence[Any]) -> Agent:
     last = max((p.last_heartbeat for p in live), default=_moment(text.get("last_heartbeat")))
     interval = number["interval_ms"] / 1000 or agents.HEARTBEAT_DEFAULT
     declared = text.get("declared") or text.get("status", "")
+    undelivered, rests_until = _deliveries(text.get("undelivered", ""), now)
     standing = Standing(
         declared=declared,
         gone=text.get("gone", ""),
@@ -82,6 +84,8 @@ def agent_of(now_ms: float, values: Sequence[Any]) -> Agent:
         held=int(held),
         slots=number["ready_limit"],
         lapsed=number["lapsed"],
+        undelivered=undelivered,
+        rests_for=(rests_until - now).total_seconds() if rests_until else 0.0,
     )
     state, reason = agents.judge(text.get("agent_id", ""), standing)
     return Agent(
@@ -108,6 +112,8 @@ def agent_of(now_ms: float, values: Sequence[Any]) -> Agent:
         parked=int(parked),
         reserved=int(reserved),
         lapsed=number["lapsed"],
+        undelivered=undelivered,
+        rests_until=rests_until,
         weight=_json(raw, "weight", float, 1.0),
         priority=_json(raw, "priority", int, 0),
         revision=number["revision"],
@@ -145,6 +151,14 @@ def _instance(name: str, record: str, beat_ms: str) -> Instance:
         last_heartbeat=at_ms(int(beat_ms)),
         is_ending=bool(mark),
     )
+
+
+def _deliveries(text: str, now: datetime) -> tuple[int, datetime | None]:
+    """How many deliveries failed in a row, and until when it rests therefore."""
+    failed, _, rest = text.partition("|")
+    until_ms = _int(rest.partition("|")[0])
+    until = at_ms(until_ms) if until_ms else None
+    return _int(failed), until if until is not None and until > now else None
 
 
 def _int(text: str) -> int:

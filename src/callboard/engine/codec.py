@@ -12,7 +12,7 @@ from callboard.domain import task as tasks
 from callboard.domain.flow import flow_field
 from callboard.domain.graph import sort_batch
 from callboard.domain.names import check_name
-from callboard.domain.retry import RetryPolicy
+from callboard.domain.retry import DEFAULT_POLICY, RetryPolicy
 from callboard.exceptions import InvalidArgument, TooLarge
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
         encoded = bytes(value)
         try:
             msgspec.json.decode(encoded)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f"{what} is not valid JSON: {error}.", field=what) from error
     else:
         try:
@@ -107,9 +107,9 @@ def row_of(spec: tasks.TaskSpec, parent: str | None = None) -> Row:
         flow = flow_field(spec.concurrency_key, spec.rate_key, spec.fairness_key)
         lane = tasks.lane_of(spec.kind, spec.requirements, flow)
         priority = tasks.check_priority(spec.priority)
-        if parent is None and not flow and _is_plain(spec):
+        if parent is None and not flow and not priority and _is_plain(spec):
             body = b'{"kind":"%b"%b}' % (spec.kind.encode(), _inline(payload))
-            if len(payload) <= tasks.PAYLOAD_INLINE_MAX and not priority:
+            if len(payload) <= tasks.PAYLOAD_INLINE_MAX:
                 return task_id, body, f"||{lane}|0||", "", b""
         return _full_row(spec, task_id, payload, lane, priority, parent)
     except InvalidArgument as error:
@@ -128,8 +128,7 @@ def _is_plain(spec: tasks.TaskSpec) -> bool:
         spec.title
         or spec.description
         or spec.depends_on
-        or spec.requirements is not tasks.NO_REQUIREMENTS
-        or spec.priority
+        or spec.requirements != tasks.NO_REQUIREMENTS
         or spec.unique is not None
         or spec.suggested_worker is not None
         or spec.affinity_key is not None
@@ -189,7 +188,7 @@ def _full_row(
 def _policy(policy: RetryPolicy | None) -> RetryPolicy | None:
     if policy is not None and not isinstance(policy, RetryPolicy):
         raise InvalidArgument("retry must be a RetryPolicy.", field="retry")
-    return None if policy == RetryPolicy() else policy
+    return None if policy == DEFAULT_POLICY else policy
 
 
 def check_policy(what: str, policy: Any) -> str:
@@ -336,12 +335,17 @@ def claimed_of(board: str, values: Sequence[Any]) -> list[tasks.Claimed]:
     return [tasks.Claimed(board, *values[i : i + 5]) for i in range(0, len(values), 5)]
 
 
+def record_of(raw: bytes) -> tasks.Record | None:
+    """The moving record in what ``task_read`` gave; None where there is none, or not any more."""
+    return tasks.parse_record(raw) if raw.count(b"|") >= 15 else None
+
+
 def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | None:
     """A task from the six values of ``task_read``; None where there is none."""
     raw, body_raw, result, deadline, payload, extra_values = values
-    if raw.count(b"|") < 15:
+    record = record_of(raw)
+    if record is None:
         return None
-    record = tasks.parse_record(raw)
     body = body_of(body_raw)
     extra = {extra_values[i].decode(): extra_values[i + 1] for i in range(0, len(extra_values), 2)}
     texts = {name: extra[name].decode() for name in ("reason", "cause", "parent") if name in extra}
@@ -370,7 +374,7 @@ def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | Non
         deadline=body.deadline if "X" in record.flags else None,
         timeout=body.timeout,
         lease=body.lease,
-        retry=body.retry or RetryPolicy(),
+        retry=body.retry or DEFAULT_POLICY,
         concurrency_key=body.concurrency_key,
         rate_key=body.rate_key,
         fairness_key=body.fairness_key,

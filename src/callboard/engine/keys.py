@@ -19,6 +19,7 @@ class Keys:
         self.boards = self.prefix + "boards"
         self.events = self.prefix + "events"
         self.events_bell = self.prefix + "bell:events"
+        self.dispatch_bell = self.prefix + "bell:dispatch"
         self.runs = self.prefix + "runs"
         self.teams = self.prefix + "teams"
         self.locks = self.prefix + "locks"
@@ -28,6 +29,7 @@ class Keys:
         self.recurring = self.prefix + "recurring"
         self.flow_limits = self.prefix + "flow:limits"
         self.flow_patterns = self.prefix + "flow:patterns"
+        self.audit = self.prefix + "access:audit"
         self.error_counters = self.prefix + "errors:counters"
         self.error_cascades = self.prefix + "errors:correlations:log"
 
@@ -46,6 +48,18 @@ class Keys:
     def settings(self, board: str) -> str:
         """Hash of a board's settings."""
         return f"{self.prefix}tasks:{board}:board"
+
+    def at_hand(self, board: str) -> tuple[str, str, str]:
+        """What exists where a board has something to give out: ready tasks, or reserved ones."""
+        base = f"{self.prefix}tasks:{board}"
+        return f"{base}:heads", f"{base}:fair", f"{base}:reserved"
+
+    def waiting(self, board: str) -> tuple[str, ...]:
+        """What exists where a board has tasks that may be given out, now or at their time."""
+        base = f"{self.prefix}tasks:{board}"
+        tail = "" if board == "default" else f":{board}"
+        retry = f"{self.prefix}retry:queue{tail}"
+        return (*self.at_hand(board), f"{base}:scheduled", retry)
 
     def journal(self, board: str) -> str:
         """Stream of a board's events, where it keeps them for as long as it stands."""

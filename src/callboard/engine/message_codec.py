@@ -12,7 +12,7 @@ from callboard.domain.bounds import check_text
 from callboard.domain.message import Body, Message, MessageSpec, MessageStatus
 from callboard.domain.names import check_name
 from callboard.domain.task import at_ms, check_priority, new_id
-from callboard.engine.codec import encode_json
+from callboard.engine.codec import decode_json, encode_json
 from callboard.exceptions import InvalidArgument
 
 Row = tuple[str, str, str, bytes]
@@ -48,7 +48,7 @@ def row_of(spec: MessageSpec, *, marks: str = "", owner: str = "") -> Row:
 
 def encode_body(spec: MessageSpec, address: str) -> bytes:
     """The JSON of what never changes; InvalidArgument or TooLarge where it cannot be."""
-    metadata = None
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     if spec.metadata is not None:
         encoded = encode_json("metadata", spec.metadata, METADATA_MAX)
         if encoded[:1] != b"{":
@@ -191,7 +191,7 @@ def _message(message_id: str, body: Body, **fields: Any) -> Message:
         priority=body.priority,
         protocol=body.protocol,
         in_reply_to=body.in_reply_to,
-        metadata=body.metadata,
+        metadata=None if body.metadata is msgspec.UNSET else decode_json(bytes(body.metadata)),
         trace_context=body.trace_context,
         **fields,
     )

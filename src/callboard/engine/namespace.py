@@ -8,6 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from callboard.domain.error import ErrorRule
+from callboard.engine.bells import Bells, EngineBells
 from callboard.engine.connection import Connection
 from callboard.engine.functions import Functions, translated
 from callboard.engine.keys import Keys
@@ -26,6 +27,11 @@ class Namespace:
     functions: Functions
     keys: Keys
     error_rules: list[ErrorRule] = field(default_factory=list)
+
+    @property
+    def bells(self) -> Bells:
+        """What wakes those who wait."""
+        return EngineBells(self.connection, self.keys)
 
     async def read(self, command: str, *arguments: Any) -> Any:
         """Run one plain command of the engine.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from callboard import exceptions
 from callboard.engine.keys import FORMAT, Keys
@@ -46,26 +46,43 @@ class EngineFacts:
     format: str
 
 
-async def probe(call: Call, keys: Keys, functions_call: Call, *, adopt: bool) -> EngineFacts:
+async def probe(
+    call: Call, keys: Keys, functions_call: Call, *, adopt: bool, creates: bool = True
+) -> EngineFacts:
     """Check the engine and open the namespace on it.
 
     Args:
         call: Runs a command; of a new link, where the connection comes back.
         functions_call: Runs one of our functions the same way.
         adopt: Use a non-empty database that has no format key of ours.
+        creates: Make the namespace where it is missing.
 
     Raises:
         EngineUnsuitable: Version or settings would break a guarantee.
         ForeignDatabase: The database holds keys and none of them is ours, or something else
             under the name of our format key.
         NewerFormat: A newer release wrote the namespace.
+        NamespaceNotFound: It is missing, and was not to be made.
     """
-    info = parse_info(await call("INFO"))
-    _check_version(info)
-    _check_settings(info, keys)
-    is_ours = await _has_format(call, keys)
-    if not (is_ours or adopt):
-        await _check_owner(call)
+    try:
+        info = parse_info(await call("INFO"))
+        _check_version(info)
+        _check_settings(info, keys)
+        is_ours = await _has_format(call, keys)
+        if not (is_ours or creates):
+            raise exceptions.NamespaceNotFound(
+                f"There is no namespace {keys.prefix[1:-2]!r} yet. It comes into being with the "
+                "first key that does more than read in it.",
+                namespace=keys.prefix[1:-2],
+            )
+        if not (is_ours or adopt):
+            await _check_owner(call)
+    except NoPermissionError as error:
+        raise exceptions.EngineUnsuitable(
+            f"The engine's user may not do what Callboard needs in namespace "
+            f"{keys.prefix or 'default'!r}: {error}. Its rights are given by ACL SETUSER on the "
+            "engine; docs/how-to/deploy.md lists those it needs."
+        ) from error
     reply = await functions_call(
         "namespace_open", info.get("master_replid", ""), secrets.token_hex(4)
     )
@@ -73,7 +90,7 @@ async def probe(call: Call, keys: Keys, functions_call: Call, *, adopt: bool) ->
         raise exceptions.NewerFormat(
             f"Namespace {keys.prefix or 'default'!r} was written in format {reply[1].decode()}, "
             f"which this "
-            "release cannot read. Upgrade: pip install --upgrade callboard."
+            "release cannot read. Install a newer release of Callboard."
         )
     return EngineFacts(
         software="valkey" if "valkey_version" in info else "redis",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from callboard import exceptions as e
+from callboard.engine.replies_access import of_access
 from callboard.engine.replies_breakers import of_breakers
 from callboard.engine.replies_conflicts import of_conflicts
 from callboard.engine.replies_contexts import of_contexts
@@ -41,6 +42,7 @@ def raise_refusal(status: str, reply: Sequence[Any] = (), **context: Any) -> NoR
         or of_messages(status, facts, context)
         or of_breakers(status, facts, context)
         or of_flow(status, facts, context)
+        or of_access(status, facts, context)
         or _of_teams(status, facts, run, team)
         or _refusal(status, facts, task, agent, board)
     )
@@ -301,7 +303,7 @@ def _refusal(
             return (
                 e.NewerFormat,
                 f"This namespace was written in format {first}, newer than this release can read. "
-                "Upgrade callboard: pip install --upgrade callboard.",
+                "Install a newer release of Callboard.",
                 {},
             )
         case "no_namespace":

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from callboard.domain.task import BATCH_MAX
 from callboard.engine.pubsub import Subscription
-from callboard.exceptions import AgentNotFound, CallboardError, EngineError
+from callboard.exceptions import (
+    AgentNotFound,
+    CallboardError,
+    EngineError,
+    NotAuthenticated,
+    NotPermitted,
+)
 
 if TYPE_CHECKING:
     from callboard.sdk.shift import Shift
@@ -106,6 +112,8 @@ class Keeping:
             await self._renew_once()
         except EngineError as error:
             log.info("A renewal waits for the engine: %s", error)
+        except (NotAuthenticated, NotPermitted) as error:
+            self._shift.end(error)
         except Exception:
             log.exception("A renewal failed; the next goes on.")
 

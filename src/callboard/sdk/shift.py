@@ -18,7 +18,7 @@ from callboard.domain.agent import InstanceSpec
 from callboard.domain.prefetch import PREFETCH_MAX
 from callboard.domain.task import Claimed
 from callboard.engine.answers import Answer
-from callboard.exceptions import CallboardError, EngineError
+from callboard.exceptions import CallboardError, EngineError, NotAuthenticated, NotPermitted
 from callboard.sdk.exchange import Exchange
 from callboard.sdk.job import Job
 from callboard.sdk.keeping import Keeping
@@ -48,6 +48,7 @@ class Shift:
         exchange: Hands in outcomes and claims.
         keeping: Renewals, bells and the poll.
         wake: Set where the pump has something to look at.
+        is_cut_off: The engine did not answer what was asked once the drain was over.
     """
 
     def __init__(self, worker: Worker, cb: Callboard) -> None:
@@ -63,6 +64,10 @@ class Shift:
         self.exchange = Exchange(self)
         self.keeping = Keeping(self)
         self.is_stopping = False
+        self.is_cut_off = False
+        self._is_out_of_time = False
+        self._ending: CallboardError | None = None
+        self._limits: set[asyncio.Timeout] = set()
         self._pool: ThreadPoolExecutor | None = None
 
     @property
@@ -74,8 +79,8 @@ class Shift:
         """Register, work, drain, leave."""
         worker = self.worker
         await self.register()
-        keys, connection = self.cb.namespace.keys, self.cb.namespace.connection
-        bells = await connection.subscribe(keys.agent_bell(worker.agent, worker.instance))
+        listener = self.cb.namespace.bells
+        bells = await listener.listen(listener.agent(worker.agent, worker.instance))
         janitor = self.cb.janitor()
         janitor.start()
         self.keeping.start(bells)
@@ -89,8 +94,9 @@ class Shift:
             await janitor.stop()
             if self._pool is not None:
                 self._pool.shutdown(wait=False, cancel_futures=True)
-            with suppress(CallboardError):
-                await self.cb.agents.leave(worker.agent, worker.instance)
+            if not self.is_cut_off:
+                with suppress(CallboardError):
+                    await self.cb.agents.leave(worker.agent, worker.instance)
             self.observers.tell("worker.stopped", agent=worker.agent, instance=worker.instance)
 
     def stop(self) -> None:
@@ -98,6 +104,13 @@ class Shift:
         if not self.is_stopping:
             self.is_stopping = True
             self.loop.call_later(self.worker.drain, self.cancel_all)
+            self.loop.call_later(self.worker.drain + ABANDON_SECONDS, self._lose_patience)
+            self.wake.set()
+
+    def end(self, error: CallboardError) -> None:
+        """End at once, with this error: nothing that is asked from here on will be done."""
+        if self._ending is None:
+            self._ending = error
             self.wake.set()
 
     def cancel_all(self) -> None:
@@ -133,22 +146,47 @@ class Shift:
         self.wake.set()
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Repeat a call that is safe to repeat until the engine answers; None on giving up."""
+        """Repeat a call that is safe to repeat until the engine answers; None on giving up.
+
+        A coordinator that refuses the key ends the shift, and so does a connection that is
+        closed: no repetition cures that.
+        """
         delay = 0.05
         while True:
+            limit = asyncio.timeout(ABANDON_SECONDS if self._is_out_of_time else None)
             try:
-                return await call()
+                async with limit:
+                    self._limits.add(limit)
+                    answer = await call()
+                self.is_cut_off = False
+                return answer
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                self.is_cut_off = True
+                return None
             except EngineError as error:
+                if self.cb.namespace.bells.is_closed:
+                    self.end(error)
+                    return None
+                if self._is_out_of_time:
+                    self.is_cut_off = True
+                    return None
                 if self.is_stopping and delay > 2:
                     log.warning("Giving up on the engine while draining: %s", error)
                     return None
                 log.info("The engine did not answer; trying again: %s", error)
                 await asyncio.sleep(delay * (0.5 + random.random()))
                 delay = min(delay * 2, 5.0)
+            except (NotAuthenticated, NotPermitted) as error:
+                self.end(error)
+                return None
             except CallboardError:
                 log.exception("The engine refused a worker's call.")
                 await asyncio.sleep(REFUSED_SECONDS * (0.5 + random.random()))
                 return None
+            finally:
+                self._limits.discard(limit)
 
     # What the board says of the jobs
 
@@ -244,9 +282,14 @@ class Shift:
     async def _pump(self) -> None:
         while True:
             self.wake.clear()
+            if self._ending is not None:
+                raise self._ending
             if self.is_stopping:
                 await self.give_back_queue()
                 if self.is_idle:
+                    return
+                if self.is_cut_off and not self.jobs:
+                    log.warning("The drain is over and the engine does not answer: left to leases.")
                     return
             self._fill_slots()
             self.exchange.call_if_due()
@@ -260,6 +303,13 @@ class Shift:
         slots.busy += count
         for _ in range(count):
             queue.popleft().begin()
+
+    def _lose_patience(self) -> None:
+        """The drain is over: what still waits for an answer waits no more."""
+        self._is_out_of_time = True
+        for limit in self._limits:
+            limit.reschedule(self.loop.time())
+        self.wake.set()
 
     async def _abandon(self) -> None:
         """Where ``run`` itself is cancelled, end the handlers too; their tasks are given back."""

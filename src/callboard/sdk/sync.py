@@ -33,7 +33,9 @@ from callboard.domain.strategy import Strategy
 from callboard.engine.probe import EngineFacts
 from callboard.exceptions import CircuitOpen, EngineError
 from callboard.observer import Observers
+from callboard.sdk import connect as asynchronous
 from callboard.services import (
+    access,
     agents,
     boards,
     breakers,
@@ -167,13 +169,18 @@ class Facade(Generic[S_co]):
         return f"<sync {self._inner!r}>"
 
 
+def _own(method: Callable[Concatenate[T, P], R], inner: T) -> Callable[P, R]:
+    """The method of this name as *inner* has it: a connection over HTTP has others."""
+    return cast("Callable[P, R]", getattr(inner, method.__name__))
+
+
 def _blocking(
     method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Facade[T], P], R]:
     """The method without ``async``."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._portal.run(method(self._inner, *args, **kwargs))
+        return self._portal.run(_own(method, self._inner)(*args, **kwargs))
 
     return cast("Callable[Concatenate[Facade[T], P], R]", update_wrapper(call, method))
 
@@ -184,7 +191,7 @@ def _iterating(
     """The asynchronous generator as an ordinary one."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-        return _items(self._portal, method(self._inner, *args, **kwargs))
+        return _items(self._portal, _own(method, self._inner)(*args, **kwargs))
 
     return cast(
         "Callable[Concatenate[Facade[T], P], Generator[R, None, None]]",
@@ -221,7 +228,7 @@ def _handles(
     """The method without ``async``, its handle too."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
-        inner = self._portal.run(method(self._inner, *args, **kwargs))
+        inner = self._portal.run(_own(method, self._inner)(*args, **kwargs))
         return TaskHandle(self._portal, inner)
 
     return cast("Callable[Concatenate[Facade[T], P], TaskHandle]", update_wrapper(call, method))
@@ -233,7 +240,7 @@ def _handle_lists(
     """The method without ``async``, its handles too."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> list[TaskHandle]:
-        inner = self._portal.run(method(self._inner, *args, **kwargs))
+        inner = self._portal.run(_own(method, self._inner)(*args, **kwargs))
         return [TaskHandle(self._portal, handle) for handle in inner]
 
     return cast(
@@ -293,6 +300,8 @@ class Tasks(Facade[app.BoardTasks]):
     why = _blocking(app.BoardTasks.why)
     graph = _blocking(app.BoardTasks.graph)
     lanes = _blocking(app.BoardTasks.lanes)
+    queues = _blocking(app.BoardTasks.queues)
+    clear = _blocking(app.BoardTasks.clear)
 
     claim = _blocking(app.BoardTasks.claim)
     take = _blocking(app.BoardTasks.take)
@@ -518,6 +527,7 @@ class Scheduler(Facade[scheduler.Scheduler]):
     decisions = _blocking(scheduler.Scheduler.decisions)
     why_this_agent = _blocking(scheduler.Scheduler.why_this_agent)
     load = _blocking(scheduler.Scheduler.load)
+    distribution = _blocking(scheduler.Scheduler.distribution)
 
     def register(self, name: str, strategy: Strategy | type[Strategy]) -> Strategy:
         """Make a strategy known by name to this connection; the same name again replaces it.
@@ -564,6 +574,22 @@ class Conflicts(Facade[conflicts.Conflicts]):
     cleanup = _blocking(conflicts.Conflicts.cleanup)
     stats = _blocking(conflicts.Conflicts.stats)
     sweep = _blocking(conflicts.Conflicts.sweep)
+
+
+class Access(Facade[access.Access]):
+    """The API keys of an engine, and the audit log."""
+
+    create = _blocking(access.Access.create)
+    list = _blocking(access.Access.list)
+    get = _blocking(access.Access.get)
+    revoke = _blocking(access.Access.revoke)
+    credential = _blocking(access.Access.credential)
+    use = _blocking(access.Access.use)
+    take = _blocking(access.Access.take)
+    ticket = _blocking(access.Access.ticket)
+    redeem = _blocking(access.Access.redeem)
+    note = _blocking(access.Access.note)
+    audit = _blocking(access.Access.audit)
 
 
 class Metrics(Facade[metrics.Metrics]):
@@ -660,6 +686,8 @@ class Messages(Facade[messaging.Messages]):
     acknowledge = _blocking(messaging.Messages.acknowledge)
     acknowledge_many = _blocking(messaging.Messages.acknowledge_many)
     acknowledge_ids = _blocking(messaging.Messages.acknowledge_ids)
+    release_ids = _blocking(messaging.Messages.release_ids)
+    renew_ids = _blocking(messaging.Messages.renew_ids)
     mark_read = _blocking(messaging.Messages.mark_read)
     release = _blocking(messaging.Messages.release)
     release_many = _blocking(messaging.Messages.release_many)
@@ -726,8 +754,10 @@ class Agents(Facade[agents.Agents]):
     set_status = _blocking(agents.Agents.set_status)
     leave = _blocking(agents.Agents.leave)
     deregister = _blocking(agents.Agents.deregister)
+    census = _blocking(agents.Agents.census)
     get = _blocking(agents.Agents.get)
     discover = _blocking(agents.Agents.discover)
+    documents = _blocking(agents.Agents.documents)
     list = _blocking(agents.Agents.list)
     tasks = _blocking(agents.Agents.tasks)
     counts = _blocking(agents.Agents.counts)
@@ -772,6 +802,7 @@ class Callboard:
         metrics: Series of numbers, and what the boards themselves measure.
         context: What agents share: fields of projects, and what each agent is doing.
         conflicts: Who wants the same thing, and how it was decided.
+        access: API keys and the audit log, of all namespaces of the engine.
         breakers: Circuit breakers: which components may be called, and which not for now.
         messages: What agents write to each other: inboxes, topics, requests, broadcasts.
         facts: What the engine is, and how far its promises go.
@@ -792,6 +823,7 @@ class Callboard:
     metrics: Metrics
     context: Contexts
     conflicts: Conflicts
+    access: Access
     breakers: Breakers
     messages: Messages
     facts: EngineFacts
@@ -825,6 +857,7 @@ class Callboard:
         self.metrics = Metrics(portal, self._inner.metrics)
         self.context = Contexts(portal, self._inner.context)
         self.conflicts = Conflicts(portal, self._inner.conflicts)
+        self.access = Access(portal, self._inner.access)
         self.breakers = Breakers(portal, self._inner.breakers)
         view = self.board(DEFAULT_BOARD)
         self.tasks, self.dead_letters = view.tasks, view.dead_letters
@@ -883,4 +916,4 @@ def _connecting(connect: Callable[P, app.Callboard]) -> Callable[P, Callboard]:
     return call
 
 
-connect = _connecting(app.connect)
+connect = _connecting(asynchronous.connect)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -87,6 +87,23 @@ class AgentCounts(msgspec.Struct, frozen=True):
 
     total: int
     active: int
+
+
+class Census(msgspec.Struct, frozen=True, kw_only=True):
+    """How many agents are known, and what they offer between them.
+
+    Attributes:
+        statuses: Agents by documented status, as they were settled last.
+        types: Agents by type; at most 1,000 types.
+        services: Distinct services.
+        capabilities: Distinct capabilities.
+    """
+
+    total: int
+    statuses: dict[str, int]
+    types: dict[str, int]
+    services: int
+    capabilities: int
 
 
 class Agents:
@@ -286,19 +303,38 @@ class Agents:
             min_health: 0 to 1, held against the health as it is now.
             limit: 1 to 1,000.
         """
+        asked = _asked(agent_type, status, capabilities, services, labels, tags, min_health)
         _check_range("limit", limit, int, 1, DISCOVER_MAX)
-        _check_range("min_health", min_health, int | float, 0, 1)
-        return await self._read(
-            "",
-            agent_type and check_name("agent_type", agent_type),
-            status and agents.check_status(status),
-            agents.names_of("capabilities", capabilities),
-            agents.names_of("services", services),
-            agents.labels_of({} if labels is None else labels),
-            agents.tags_of(tags),
-            min_health,
-            limit=limit,
-        )
+        return await self._read("", *asked, limit=limit)
+
+    async def documents(
+        self,
+        agent: str = "",
+        *,
+        agent_type: str = "",
+        status: str = "",
+        capabilities: Iterable[str] = (),
+        services: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        tags: Iterable[str] = (),
+        min_health: float = 0.0,
+        limit: int = 100,
+    ) -> tuple[msgspec.Raw, ...]:
+        """Find agents as ``discover`` does, each as a JSON object of the documented fields.
+
+        The objects are made in the engine of the JSON that it keeps, so that hundreds cost
+        little. With an *agent*, that one. One whose fields somebody else's writes have
+        spoilt beyond reading is left out.
+
+        Raises:
+            AgentNotFound: The *agent* that was named is not known.
+        """
+        asked = _asked(agent_type, status, capabilities, services, labels, tags, min_health)
+        _check_range("limit", limit, int, 1, DISCOVER_MAX)
+        agent = agent and check_name("agent", agent)
+        reply = await self._functions.call("agent_show", agent, *asked, limit)
+        checked(reply, "ok", agent=agent)
+        return tuple(msgspec.Raw(one) for one in reply[2] if _is_json(one))
 
     async def list(self, *, limit: int = DISCOVER_MAX) -> tuple[Agent, ...]:
         """All agents, at most *limit*, healthiest first."""
@@ -327,6 +363,18 @@ class Agents:
         reply = await self._functions.call("agent_read", "", "", "", "", "", "", "", 0, 0)
         checked(reply, "ok")
         return AgentCounts(total=int(reply[2][1]), active=int(reply[2][3]))
+
+    async def census(self) -> Census:
+        """Count the agents by status and type; of more than 10,000 those registered first."""
+        reply = await self._functions.call("agent_census", DISCOVER_MAX)
+        checked(reply, "ok")
+        return Census(
+            total=int(reply[1]),
+            statuses=_numbers(reply[2]),
+            types=_numbers(reply[3]),
+            services=int(reply[4]),
+            capabilities=int(reply[5]),
+        )
 
     async def sweep(self, *, limit: int = SWEEP_AGENTS) -> bool:
         """Give back what silent instances held, and bring health and the active set up to date.
@@ -358,6 +406,43 @@ class Agents:
             if not reply[1]:
                 break
         return given
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether it can be read; somebody else's writes into a hash may have spoilt a field."""
+    try:
+        _any_json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+_any_json: Final = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _numbers(flat: Sequence[Any]) -> dict[str, int]:
+    return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def _asked(
+    agent_type: str,
+    status: str,
+    capabilities: Iterable[str],
+    services: Iterable[str],
+    labels: Mapping[str, str] | None,
+    tags: Iterable[str],
+    min_health: float,
+) -> tuple[Any, ...]:
+    _check_range("min_health", min_health, int | float, 0, 1)
+    return (
+        agent_type and check_name("agent_type", agent_type),
+        status and agents.check_status(status),
+        agents.names_of("capabilities", capabilities),
+        agents.names_of("services", services),
+        agents.labels_of({} if labels is None else labels),
+        agents.tags_of(tags),
+        min_health,
+    )
 
 
 def _held(member: bytes, score: Any) -> HeldTask:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from callboard.domain.board import Board, BoardSettings, Counts, decode_settings, encode_settings
+from callboard.domain.bounds import check_whole
 from callboard.domain.names import check_name
 from callboard.domain.task import at_ms, check_seconds
 from callboard.engine.answers import checked, finish_cascade
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import BoardNotFound, EngineError, InvalidArgument
 
+LIST_MAX: Final = 1_000
 REMOVED_AT_ONCE: Final = 500
 """Tasks that one call removes: the engine does nothing else for some milliseconds."""
 REMOVE_CALLS_MAX: Final = 400_000
@@ -25,10 +28,21 @@ class Boards:
         self._namespace = namespace
         self._functions = namespace.functions
 
-    async def list(self) -> list[Board]:
-        """All boards, oldest first."""
-        raw = await self._namespace.connection.call("ZRANGE", self._namespace.keys.boards, 0, -1)
-        return [await self.get(name.decode()) for name in raw]
+    async def list(self, *, limit: int = LIST_MAX, skip: int = 0) -> list[Board]:
+        """Boards, oldest first: *limit*, 1 to 1,000, behind the first *skip*."""
+        check_whole("limit", limit, 1, LIST_MAX)
+        check_whole("skip", skip, 0, 10**9)
+        raw = await self._namespace.connection.call(
+            "ZRANGE", self._namespace.keys.boards, skip, skip + limit - 1
+        )
+        found = await asyncio.gather(*(self._get_or_none(name.decode()) for name in raw))
+        return [board for board in found if board is not None]
+
+    async def _get_or_none(self, name: str) -> Board | None:
+        try:
+            return await self.get(name)
+        except BoardNotFound:  # removed since it was listed
+            return None
 
     async def get(self, name: str) -> Board:
         """A board's settings and counts at one moment. Raises BoardNotFound."""

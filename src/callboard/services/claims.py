@@ -18,7 +18,7 @@ from callboard.domain.task import Claimed
 from callboard.engine import codec
 from callboard.engine.answers import Answer, answers_of, checked, finish_cascade
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import InvalidArgument, OutcomeUnknown, TooLarge
+from callboard.exceptions import InvalidArgument, NotPermitted, OutcomeUnknown, TooLarge
 
 T = TypeVar("T")
 
@@ -538,6 +538,29 @@ class Holding:
             "task_park", self.board, "", task_id, fence, parked, for_board, for_task, bell
         )
         return Answer(task_id, checked(reply, "ok", task=task_id, board=self.board))
+
+    async def _check_holder(self, agent: str, claims: Sequence[tuple[str, int]]) -> None:
+        """Raise NotPermitted where one of these claims is another agent's, or not given yet.
+
+        Whose a claim is never changes, as no fence is given twice: what is true of it here is
+        true when it is used. Stale claims and unknown tasks pass; what they are used for says so.
+        """
+        for batch in _batches(check_claims(claims)):
+            ids = [task_id for task_id, _ in batch]
+            reply = await self._functions.call("task_read", self.board, 0, len(ids), *ids)
+            checked(reply, "ok", board=self.board)
+            for (task_id, fence), raw in zip(batch, reply[2::6], strict=True):
+                record = codec.record_of(raw)
+                if record is None or fence < record.fence:
+                    continue
+                is_held = record.status.is_held and record.agent != agent
+                if is_held or fence > record.fence:
+                    raise NotPermitted(
+                        f"Fence {fence} of task {task_id} is of no claim of agent {agent!r}, "
+                        "and the key that was shown is for that agent alone.",
+                        agent=agent,
+                        task=task_id,
+                    )
 
     async def _keep(self, task_id: str, fence: int, field: str, encoded: bytes) -> Answer:
         check_claim(task_id, fence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -28,7 +29,7 @@ from callboard.engine.answers import checked
 from callboard.engine.context_codec import context_of, rows_of, summary_of
 from callboard.engine.namespace import Namespace
 from callboard.engine.replies import raise_refusal
-from callboard.exceptions import EngineError, InvalidArgument
+from callboard.exceptions import EngineError, InvalidArgument, TooLarge
 
 SWEEP_LIMIT: Final = 200
 RETRY_SECONDS: Final = 0.2
@@ -40,6 +41,7 @@ Summaries = list[ContextSummary]
 Activities = list[Activity]
 Found = list[Context | None]
 Names = list[str]
+Replies = list[Sequence[Any]]
 
 _log = logging.getLogger("callboard")
 
@@ -145,24 +147,48 @@ class Contexts:
         Raises:
             ContextNotFound: There is none, or its time is over.
         """
-        found = await self._read([project], fields)
-        if found[0] is None:
+        values = (await self._replies([check_name("project", project)], fields))[0]
+        found = context_of(project, values)
+        if found is None:
             raise_refusal("context_not_found", project=project)
-        return found[0]
+        return found
 
-    async def get_many(self, projects: Sequence[str], fields: Sequence[str] = ()) -> Found:
-        """Many contexts in the order asked for, None where there is none.
+    async def get_many(
+        self,
+        projects: Sequence[str],
+        fields: Sequence[str] = (),
+        *,
+        bytes_max: int | None = None,
+    ) -> Found:
+        """Many contexts in the order asked for, None where there is none; each is read once.
 
         Those of one reply, 8 MiB of values, are as they stand at one moment.
+
+        Args:
+            bytes_max: What they may take together.
+
+        Raises:
+            TooLarge: They take more than *bytes_max*; what was read is let go.
         """
         if isinstance(projects, str | bytes) or not isinstance(projects, Iterable):
             raise InvalidArgument("projects must be a list of names.", field="projects")
-        left, found = [check_name("project", name) for name in projects], []
+        wanted = [check_name("project", name) for name in projects]
+        times = Counter(wanted)
+        left, found, size = list(times), dict[str, Context | None](), 0
         while left:
-            part = await self._read(left[:BATCH_MAX], fields)
-            found += part
+            part = await self._replies(left[:BATCH_MAX], fields)
+            for name, values in zip(left, part, strict=False):
+                size += times[name] * sum(map(len, values[4:]))
+                if bytes_max is not None and size > bytes_max:
+                    raise TooLarge(
+                        f"These contexts take more than the {bytes_max:,} bytes that one answer "
+                        "may have. Ask for fewer at once, or for some of their fields.",
+                        field="projects",
+                        limit=bytes_max,
+                    )
+                found[name] = context_of(name, values)
             left = left[len(part) :]
-        return found
+        return [found[name] for name in wanted]
 
     async def list(self, *, limit: int = 100, skip: int = 0) -> Summaries:
         """Contexts without their values, the last changed first.
@@ -218,7 +244,7 @@ class Contexts:
         known: dict[str, Context | None] = {}
         seen = 0
         if since is not None and project is not None:
-            current = known[project] = (await self._read([project]))[0]
+            current = known[project] = (await self.get_many([project]))[0]
             seen = current.rev if current else 0
             if seen != since:
                 yield Change(
@@ -232,7 +258,7 @@ class Contexts:
                             yield await self._shown(change, known) if values else change
                     at = event.cursor
             except EngineError as error:
-                if self._namespace.connection.is_closed:
+                if self._namespace.bells.is_closed:
                     raise
                 _log.info("A watcher waits for the engine: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -299,7 +325,8 @@ class Contexts:
         checked(reply, "ok")
         return bool(reply[1])
 
-    async def _read(self, projects: Sequence[str], fields: Sequence[str] = ()) -> Found:
+    async def _replies(self, projects: Sequence[str], fields: Sequence[str] = ()) -> Replies:
+        """What is kept of the first of these projects, as many as one reply takes."""
         if isinstance(fields, str | bytes) or not isinstance(fields, Iterable):
             raise InvalidArgument("fields must be a list of names.", field="fields")
         asked = [check_name("field", name) for name in fields]
@@ -310,17 +337,16 @@ class Contexts:
                 field="fields",
             )
         wanted = ",".join(asked)
-        names = [check_name("project", project) for project in projects]
-        reply = await self._functions.call("context_read", wanted, len(names), *names)
+        reply = await self._functions.call("context_read", wanted, len(projects), *projects)
         checked(reply, "ok")
-        return [context_of(name, values) for name, values in zip(names, reply[1:], strict=False)]
+        return reply[1:]
 
     async def _shown(self, change: Change, known: dict[str, Context | None]) -> Change:
         """The change with how its context stands: read anew where that is not known yet."""
         context = known.get(change.project)
         is_behind = change.rev > (context.rev if context else 0) or change.kind == "gap"
         if change.project and (change.project not in known or is_behind):
-            context = (await self._read([change.project]))[0]
+            context = (await self.get_many([change.project]))[0]
             known.clear()  # One is enough: changes of one context come in bursts.
             known[change.project] = context
         return msgspec.structs.replace(change, context=context)

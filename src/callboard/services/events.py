@@ -32,6 +32,7 @@ class Events:
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._connection = namespace.connection
+        self._bells = namespace.bells
         self._keys = namespace.keys
 
     async def cursor(self, *, board: str | None = None) -> str:
@@ -137,8 +138,8 @@ class Events:
 
         A bell is a hint that may be missed: whoever waits for it looks by itself too.
         """
-        bell = self._keys.events_bell if board is None else self._keys.board_bell(board)
-        return await self._connection.subscribe(bell)
+        bells = self._bells
+        return await bells.listen(bells.events() if board is None else bells.board(board))
 
     async def _position(self) -> tuple[str, int]:
         incarnation, seq = await self._connection.call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from callboard.domain.bounds import check_text
+from callboard.domain.bounds import check_text, check_whole
 from callboard.domain.flow import (
     FlowKey,
     check_key_or_pattern,
@@ -18,6 +18,7 @@ from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import InvalidArgument
 
+LIST_MAX: Final = 1_000
 READ_MOST: Final = 200
 """Keys read in one call: each costs the engine a look at its lanes."""
 
@@ -128,14 +129,16 @@ class Flow:
             found += (flow_key_of(values) for values in reply[2:])
         return found
 
-    async def list(self) -> FlowKeys:
-        """All keys and patterns that something is set for, by name."""
+    async def list(self, *, limit: int = LIST_MAX, skip: int = 0) -> FlowKeys:
+        """Keys and patterns that something is set for, by name: *limit*, 1 to 1,000, of them."""
+        check_whole("limit", limit, 1, LIST_MAX)
+        check_whole("skip", skip, 0, 10**9)
         keys = self._namespace.keys
         names: set[str] = set()
         for key in (keys.flow_limits, keys.flow_patterns):
             raw = await self._namespace.connection.call("HKEYS", key)
             names.update(name.decode() for name in raw)
-        return await self.get_many(sorted(names))
+        return await self.get_many(sorted(names)[skip : skip + limit])
 
     async def sweep(self) -> bool:
         """Wake those whose rate lets something through by now; whether there is more to do."""

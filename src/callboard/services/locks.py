@@ -34,6 +34,9 @@ from callboard.exceptions import DeadlockVictim, InvalidArgument
 LIST_MAX: Final = 1_000
 GRAPH_MAX: Final = 5_000
 SWEEP_LIMIT: Final = 200
+INCIDENT_DIGITS: Final = 18
+"""An incident is named by the moment when it was found, in microseconds: 16 digits."""
+
 SUGGESTION: Final = (
     "Release what you hold and try again. It cannot happen among owners that acquire all they "
     "need in one call, or plain names in the same order, and that meanwhile upgrade nothing and "
@@ -256,8 +259,8 @@ class LockTable:
 
     # For `Locks`, which waits
 
+    @staticmethod
     def _request(
-        self,
         resources: Sequence[str],
         owner: Any,
         mode: LockMode,
@@ -321,6 +324,8 @@ class LockTable:
 
     async def _await(self, rows: Sequence[tuple[str, str]]) -> tuple[builtins.list[Await], bool]:
         """Keep waits alive and hear what became of them; whether a sweep has work to do."""
+        if not rows:
+            return [], False
         flat = [part for row in rows for part in row]
         reply = await self._functions.call("lock_await", len(rows), *flat)
         checked(reply, "ok")
@@ -351,10 +356,7 @@ class LockTable:
 
     async def _victim(self, owner: str, incident: str) -> DeadlockVictim:
         """The exception that tells a victim of its cycle."""
-        rows = await self._namespace.read(
-            "XRANGE", self._keys.locks_incidents, f"{incident}-0", f"{incident}-0"
-        )
-        found = lock_codec.incident_of(rows[0]) if rows else None
+        found = await self._incident(incident)
         cycle = list(found.cycle) if found else [owner]
         resources = list(found.resources) if found else []
         return DeadlockVictim(
@@ -368,6 +370,14 @@ class LockTable:
             resources=resources,
             suggestion=SUGGESTION,
         )
+
+    async def _incident(self, incident: str) -> Incident | None:
+        if not incident.isdecimal() or not incident.isascii() or len(incident) > INCIDENT_DIGITS:
+            return None
+        rows = await self._namespace.read(
+            "XRANGE", self._keys.locks_incidents, f"{incident}-0", f"{incident}-0"
+        )
+        return lock_codec.incident_of(rows[0]) if rows else None
 
     async def _hand_on(self) -> None:
         """Continue what met the bound of its call; the janitor would do it too."""

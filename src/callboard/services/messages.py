@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from callboard.domain import message as messages
@@ -28,6 +28,8 @@ from callboard.engine.replies import raise_refusal
 from callboard.exceptions import InvalidArgument
 
 SWEEP_INBOXES: Final = 50
+Pairs = list[tuple[str, int]]
+
 ROUNDS_MAX: Final = 20
 """Calls that one take may need to get past expired messages."""
 
@@ -48,9 +50,9 @@ class Post:
         registered. Membership of a role or topic is read in the same step.
 
         Args:
-            to: An agent, a list of up to 1,000, a ``Role``, a ``Topic``, ``PEERS`` or
-                ``SUBORDINATES``. Agents named must all have room; of the others, full
-                inboxes are passed over and named in the answer.
+            to: An agent, a list of up to 1,000, a ``Role``, a ``Topic``, ``PEERS``,
+                ``SUBORDINATES`` or ``REGISTERED``. Agents named must all have room; of the
+                others, full inboxes are passed over and named in the answer.
             payload: Any JSON value of at most 256 KiB.
             fields: The other fields of ``MessageSpec``.
 
@@ -172,21 +174,13 @@ class Post:
 
     async def acknowledge_many(self, taken: Iterable[Message]) -> list[MessageAnswer]:
         """End taken messages as read; each is answered by itself, in order."""
-        return await self._each("message_acknowledge", (), taken, lambda one: (one.id, one.fence))
+        return await self._each(taken, self.acknowledge_ids)
 
     async def acknowledge_ids(
         self, agent: str, taken: Iterable[tuple[str, int]]
     ) -> list[MessageAnswer]:
         """End messages as read by id and fence; 0 stands for one that nobody has taken."""
-        rows = [_id_and_fence(pair) for pair in check_list("taken", taken)]
-        found: list[MessageAnswer] = []
-        for start in range(0, len(rows), messages.BATCH_MAX):
-            batch = rows[start : start + messages.BATCH_MAX]
-            flat = [value for row in batch for value in row]
-            owner = check_name("agent", agent)
-            reply = await self._functions.call("message_acknowledge", owner, "", len(batch), *flat)
-            found += answers_of(reply, [row[0] for row in batch])
-        return found
+        return await self._each_id("message_acknowledge", agent, taken, lambda row: row, "")
 
     async def mark_read(self, agent: str, ids: str | Iterable[str]) -> list[MessageAnswer]:
         """End messages as read that nobody has taken, as one does who only looks at an inbox."""
@@ -221,25 +215,45 @@ class Post:
         reason: str = "",
     ) -> list[MessageAnswer]:
         """Give taken messages back; each is answered by itself, in order."""
+        return await self._each(
+            taken,
+            lambda agent, rows: self.release_ids(
+                agent, rows, delay=delay, unharmed=unharmed, reason=reason
+            ),
+        )
+
+    async def release_ids(
+        self,
+        agent: str,
+        taken: Iterable[tuple[str, int]],
+        *,
+        delay: float = 0.0,
+        unharmed: bool = False,
+        reason: str = "",
+    ) -> list[MessageAnswer]:
+        """Give taken messages back by id and fence, as ``release_many`` does."""
         delay_ms = check_seconds("delay", delay, 0, messages.TTL_MAX)
         options = ("", int(not unharmed), messages.check_reason(reason))
-        return await self._each(
-            "message_release", options[1:], taken, lambda one: (one.id, one.fence, delay_ms)
+        return await self._each_id(
+            "message_release", agent, taken, lambda row: (*row, delay_ms), *options
         )
 
     async def renew(
         self, taken: Iterable[Message], *, lease: float = messages.LEASE_DEFAULT
     ) -> list[MessageAnswer]:
         """Push the deadlines of taken messages forward; they never move backwards."""
+        return await self._each(taken, lambda agent, rows: self.renew_ids(agent, rows, lease=lease))
+
+    async def renew_ids(
+        self,
+        agent: str,
+        taken: Iterable[tuple[str, int]],
+        *,
+        lease: float = messages.LEASE_DEFAULT,
+    ) -> list[MessageAnswer]:
+        """Push the deadlines of taken messages forward by id and fence, as ``renew`` does."""
         lease_ms = check_seconds("lease", lease, LEASE_MIN, LEASE_MAX)
-        given = check_list("taken", taken)
-        found: dict[int, MessageAnswer] = {}
-        for agent, places in _by_agent(given):
-            rows = [value for i in places for value in (given[i].id, given[i].fence)]
-            reply = await self._functions.call("message_renew", agent, lease_ms, len(places), *rows)
-            answers = answers_of(reply, [given[i].id for i in places])
-            found.update(zip(places, answers, strict=True))
-        return [found[i] for i in range(len(given))]
+        return await self._each_id("message_renew", agent, taken, lambda row: row, lease_ms)
 
     async def reply(self, request: Message, payload: Any = None, *, id: str | None = None) -> str:
         """Answer a taken request, once, and acknowledge it in the same step.
@@ -371,16 +385,36 @@ class Post:
         ]
 
     async def _each(
-        self, function: str, options: Sequence[Any], taken: Iterable[Message], row_of: Any
+        self,
+        taken: Iterable[Message],
+        end: Callable[[str, Pairs], Awaitable[list[MessageAnswer]]],
     ) -> list[MessageAnswer]:
+        """Do something to taken messages, inbox by inbox; the answers in their order."""
         given = check_list("taken", taken)
         found: dict[int, MessageAnswer] = {}
         for agent, places in _by_agent(given):
-            rows = [value for i in places for value in row_of(given[i])]
-            reply = await self._functions.call(function, agent, "", *options, len(places), *rows)
-            answers = answers_of(reply, [given[i].id for i in places])
+            answers = await end(agent, [(given[i].id, given[i].fence) for i in places])
             found.update(zip(places, answers, strict=True))
         return [found[i] for i in range(len(given))]
+
+    async def _each_id(
+        self,
+        function: str,
+        agent: str,
+        taken: Iterable[tuple[str, int]],
+        row_of: Callable[[tuple[str, int]], Sequence[str | int]],
+        *options: str | int,
+    ) -> list[MessageAnswer]:
+        """The same by id and fence, a thousand at a time."""
+        owner = check_name("agent", agent)
+        rows = [_id_and_fence(pair) for pair in check_list("taken", taken)]
+        found: list[MessageAnswer] = []
+        for start in range(0, len(rows), messages.BATCH_MAX):
+            batch = rows[start : start + messages.BATCH_MAX]
+            flat = [value for row in batch for value in row_of(row)]
+            reply = await self._functions.call(function, owner, *options, len(batch), *flat)
+            found += answers_of(reply, [row[0] for row in batch])
+        return found
 
 
 def _spec(to: Any, payload: Any, fields: dict[str, Any]) -> MessageSpec:
@@ -423,7 +457,7 @@ def _sent(row: message_codec.Row, word: str, said: str | None, sent_at: Any) -> 
 
 
 def _by_agent(given: Sequence[Any]) -> list[tuple[str, list[int]]]:
-    """The places of the messages by inbox, at most 1,000 at once."""
+    """The places of the messages by inbox."""
     places: dict[str, list[int]] = {}
     for place, message in enumerate(given):
         if not isinstance(message, Message) or not message.agent:
@@ -432,8 +466,4 @@ def _by_agent(given: Sequence[Any]) -> list[tuple[str, list[int]]]:
                 field="taken",
             )
         places.setdefault(message.agent, []).append(place)
-    return [
-        (agent, of_one[start : start + messages.BATCH_MAX])
-        for agent, of_one in places.items()
-        for start in range(0, len(of_one), messages.BATCH_MAX)
-    ]
+    return list(places.items())

@@ -24,6 +24,7 @@ from callboard.engine.replies import raise_refusal
 from callboard.exceptions import CallboardError, EngineError, EngineFull, InvalidArgument
 
 READ_MOST: Final = 500
+LIST_MAX: Final = 1_000
 PAYLOAD_BYTES_MAX: Final = 65_536
 
 DUE_MOST: Final = 100
@@ -151,10 +152,15 @@ class Recurrences:
             raise_refusal("recurring_not_found", recurring=name)
         return found[0]
 
-    async def list(self) -> list[Recurring]:
-        """All recurring tasks, by name; without those that this version cannot read."""
+    async def list(self, *, limit: int = LIST_MAX, skip: int = 0) -> list[Recurring]:
+        """Recurring tasks by name: *limit*, 1 to 1,000, behind the first *skip*.
+
+        Those that this version cannot read are left out.
+        """
+        check_whole("limit", limit, 1, LIST_MAX)
+        check_whole("skip", skip, 0, 10**9)
         raw = await self._namespace.connection.call("ZRANGE", self._namespace.keys.recurring, 0, -1)
-        names = sorted(name.decode() for name in raw)
+        names = sorted(name.decode() for name in raw)[skip : skip + limit]
         listed: list[Recurring] = []
         for start in range(0, len(names), READ_MOST):
             rows, _ = await self._rows(names[start : start + READ_MOST])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from callboard.domain.board import DEFAULT_BOARD
@@ -12,9 +13,11 @@ from callboard.domain.strategy import (
     ALIASES,
     BEST_IDLE,
     DECISIONS_KEPT,
+    DISPATCH_STRATEGY,
     ENTRY_POINTS,
     STRATEGIES,
     Decision,
+    Distribution,
     LoadStats,
     Strategy,
     ask,
@@ -171,19 +174,20 @@ class Scheduler:
         """How work is spread over the active agents, and how assignments went."""
         reply = await self._functions.call("agent_loads", check_name("board", board))
         checked(reply, "ok")
-        strategy, made, failed, active, weighted, flat = reply[1:7]
-        total, lapsed = int(made), min(int(failed), int(made))
-        loads = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return LoadStats(
-            strategy=strategy.decode(),
-            total_assignments=total,
-            successful_assignments=total - lapsed,
-            failed_assignments=lapsed,
-            success_rate=(total - lapsed) / total if total else 1.0,
-            active_agents=int(active),
-            agent_weights=int(weighted),
-            avg_agent_load=sum(loads.values()) / len(loads) if loads else 0.0,
-            loads=loads,
+        strategy, made, failed, *rest = reply[1:7]
+        return _load_stats(strategy.decode(), int(made), int(failed), *rest)
+
+    async def distribution(self, board: str = DEFAULT_BOARD) -> Distribution:
+        """How a board's tasks were given to agents, and what became of them."""
+        reply = await self._functions.call("task_distribution", check_name("board", board))
+        checked(reply, "ok")
+        strategy, (given, timed, waited_ms, back, done, failed) = reply[1], map(int, reply[2:8])
+        return Distribution(
+            tasks_distributed=given,
+            tasks_completed=done,
+            tasks_failed=failed,
+            avg_distribution_time=waited_ms / timed / 1_000 if timed else 0.0,
+            load=_load_stats(strategy.decode() or DISPATCH_STRATEGY, given, back, *reply[8:11]),
         )
 
     def _find(self, plain: str, given: Any) -> Strategy:
@@ -250,3 +254,21 @@ class Scheduler:
             if word != b"changed":
                 break
         return decision_of(board, name, (task, word, "", fact, considered, ""), now_ms, by)
+
+
+def _load_stats(
+    strategy: str, total: int, failed: int, active: Any, weighted: Any, flat: Sequence[Any]
+) -> LoadStats:
+    lapsed = min(failed, total)
+    loads = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return LoadStats(
+        strategy=strategy,
+        total_assignments=total,
+        successful_assignments=total - lapsed,
+        failed_assignments=lapsed,
+        success_rate=(total - lapsed) / total if total else 1.0,
+        active_agents=int(active),
+        agent_weights=int(weighted),
+        avg_agent_load=sum(loads.values()) / len(loads) if loads else 0.0,
+        loads=loads,
+    )

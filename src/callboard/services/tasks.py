@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from callboard.exceptions import (
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
+    TooLarge,
 )
 
 ANSWER_SECONDS: Final = 10.0
@@ -33,7 +35,14 @@ ANSWER_SECONDS: Final = 10.0
 IN_FLIGHT: Final = 2
 """Submits under way at once: the next is on its way while the engine works on the last."""
 
+BOUNDED_AT_ONCE: Final = 50
+"""Tasks in one reply where their bytes are bounded: some 100 MiB of the largest."""
+
 GRAPH_MAX: Final = 100_000
+QUEUED_COUNTED: Final = 2_000
+"""Waiting tasks that are counted one by one: some ms of the engine."""
+CLEAR_PAGES_MAX: Final = 400_000
+"""Enough for two of the largest boards."""
 _CURSOR: Final = re.compile(r"[0-9]{1,20}(:[0-9]{1,9}:[A-Za-z0-9._-]{1,128})?")
 _LETTERS_OF: Final = {
     status: "".join(letter for letter, other in tasks.LETTERS.items() if other is status)
@@ -126,8 +135,12 @@ class Tasks:
             EngineFull: The engine is at its memory limit.
         """
         spec = tasks.spec_of(kind=kind, payload=payload, **fields)
-        handles = await self.submit_many([spec])
-        return handles[0]
+        if spec.depends_on:
+            return (await self.submit_many([spec]))[0]
+        row = codec.row_of(spec)
+        existed: dict[str, bool] = {}
+        await self._submitted([row[0]], self._submit([row], ""), existed)
+        return TaskHandle(self, row[0], existed[row[0]])
 
     async def submit_many(
         self, specs: Iterable[TaskSpec], *, created_by: str = ""
@@ -209,19 +222,33 @@ class Tasks:
             )
         return found
 
-    async def get_many(self, task_ids: Sequence[str]) -> list[Task | None]:
-        """Read many tasks, None where there is none, in order."""
-        found: list[Task | None] = []
+    async def get_many(
+        self, task_ids: Sequence[str], *, bytes_max: int | None = None
+    ) -> list[Task | None]:
+        """Read many tasks, None where there is none, in order; each is read once.
+
+        Args:
+            bytes_max: What their payloads, results and the rest of them may take together.
+
+        Raises:
+            TooLarge: They take more than *bytes_max*; what was read is let go.
+        """
         wanted = check_ids(task_ids)
-        for start in range(0, len(wanted), tasks.BATCH_MAX):
-            ids = wanted[start : start + tasks.BATCH_MAX]
-            reply = await self._functions.call("task_read", self.board, 1, len(ids), *ids)
+        times = Counter(wanted)
+        ids, found, size = list(times), dict[str, Task | None](), 0
+        at_once = tasks.BATCH_MAX if bytes_max is None else BOUNDED_AT_ONCE
+        for start in range(0, len(ids), at_once):
+            part = ids[start : start + at_once]
+            reply = await self._functions.call("task_read", self.board, 1, len(part), *part)
             checked(reply, "ok", board=self.board)
-            found += (
-                codec.task_of(self.board, task_id, reply[2 + i * 6 : 8 + i * 6])
-                for i, task_id in enumerate(ids)
-            )
-        return found
+            for i, task_id in enumerate(part):
+                values = reply[2 + i * 6 : 8 + i * 6]
+                if bytes_max is not None:
+                    size += times[task_id] * _size_of(values)
+                    if size > bytes_max:
+                        raise _too_much(bytes_max)
+                found[task_id] = codec.task_of(self.board, task_id, values)
+        return [found[task_id] for task_id in wanted]
 
     async def outcome(self, task_id: str) -> Status:
         """The task's status, also where only id and outcome are kept. Raises TaskNotFound."""
@@ -310,6 +337,57 @@ class Tasks:
             )
             for name, waiting, ids in reply[1:]
         ]
+
+    async def queues(self) -> tasks.QueueSizes:
+        """How many tasks wait to be claimed, by the names of priorities.
+
+        Up to 2,000 are counted one by one; of more, a sample of 2,000 from all lanes is,
+        and ``is_estimate`` says so.
+        """
+        reply = await self._functions.call("task_queues", self.board, QUEUED_COUNTED)
+        checked(reply, "ok", board=self.board)
+        is_estimate, *sizes = (int(value) for value in reply[1:7])
+        urgent, critical, high, normal, low = sizes
+        return tasks.QueueSizes(
+            urgent=urgent,
+            critical=critical,
+            high=high,
+            normal=normal,
+            low=low,
+            is_estimate=bool(is_estimate),
+        )
+
+    async def clear(self, priority: str, *, reason: str = "cleared", by: str = "") -> int:
+        """Cancel the tasks that wait to be claimed with a priority of this name.
+
+        Those that agents have, or that were reserved for one, stay; so do those that wait
+        for others, for their time or for a retry. Tasks that are added meanwhile may stay.
+
+        Returns:
+            How many were cancelled; they stand under ``cancelled`` and can be put back.
+
+        Raises:
+            InvalidArgument: There is no priority of this name.
+        """
+        low, high = tasks.priorities_of(priority)
+        check_text("by", by)
+        reason = check_text("reason", reason)[:1_000]
+        cleared, cursor = 0, None
+        for _ in range(CLEAR_PAGES_MAX):
+            page = await self.list(status=Status.PENDING, limit=tasks.BATCH_MAX, cursor=cursor)
+            ids = [one.id for one in page.tasks if low <= one.priority <= high]
+            if ids:
+                reply = await self._functions.call(
+                    "task_clear", self.board, by, reason, low, high, len(ids), *ids
+                )
+                checked(reply, "ok", board=self.board)
+                if reply[1]:
+                    await finish_cascade(self._functions)
+                cleared += sum(one.status == "cancelled" for one in answers_of(ids, reply[2]))
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return cleared
 
     async def result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """Wait until the task has ended, and return its result.
@@ -498,6 +576,20 @@ class Tasks:
             return msgspec.json.encode(body), encoded
         body.payload = tasks.NULL if encoded == b"null" else msgspec.Raw(encoded)
         return msgspec.json.encode(body), b""
+
+
+def _size_of(values: Sequence[Any]) -> int:
+    """The bytes of a task's six values, of which the last is a list."""
+    return sum(map(len, values[:5])) + sum(map(len, values[5]))
+
+
+def _too_much(bytes_max: int) -> TooLarge:
+    return TooLarge(
+        f"These tasks take more than the {bytes_max:,} bytes that one answer may have. Ask for "
+        "fewer at once.",
+        field="task_ids",
+        limit=bytes_max,
+    )
 
 
 def _check_cursor(cursor: Any) -> None:

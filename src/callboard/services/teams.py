@@ -18,6 +18,7 @@ from callboard.engine.namespace import Namespace
 from callboard.engine.replies import raise_refusal
 from callboard.exceptions import InvalidArgument, TeamNotFound
 
+LIST_MAX: Final = 1_000
 DOCUMENT_BYTES_MAX: Final = 1_048_576
 VERSIONS_KEPT: Final = 50
 
@@ -97,12 +98,15 @@ class Teams:
             )
         return found
 
-    async def list(self) -> list[TeamVersion]:
-        """The newest version of each team, by name."""
+    async def list(self, *, limit: int = LIST_MAX, skip: int = 0) -> list[TeamVersion]:
+        """The newest version of teams, by name: *limit*, 1 to 1,000, behind the first *skip*."""
+        check_whole("limit", limit, 1, LIST_MAX)
+        check_whole("skip", skip, 0, 10**9)
         raw = await self._namespace.connection.call("HGETALL", self._namespace.keys.teams)
         newest = {name.decode(): int(version) for name, version in _pairs(raw)}
+        names = sorted(name for name, version in newest.items() if version > 0)
         found = await asyncio.gather(
-            *(self._read(name, newest[name]) for name in sorted(newest) if newest[name] > 0)
+            *(self._read(name, newest[name]) for name in names[skip : skip + limit])
         )
         return [team for team in found if team is not None]
 

@@ -90,8 +90,8 @@ def lua_runtime() -> Any:
         from lupa.lua51 import LuaRuntime
     except ImportError as error:
         raise ConfigError(
-            "The simulator runs the engine's own Lua, for which it needs lupa. Install it: "
-            "pip install 'callboard[simulate]'"
+            "The simulator runs the engine's own Lua, for which it needs lupa. "
+            "Install Callboard with the extra simulate."
         ) from error
     return LuaRuntime(register_eval=False, register_builtins=False, unpack_returned_tuples=True)
 

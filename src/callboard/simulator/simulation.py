@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from callboard.domain.prefetch import PREFETCH_MAX, worth_ahead
-from callboard.domain.retry import RetryPolicy
+from callboard.domain.retry import DEFAULT_POLICY
 from callboard.simulator.scenario import CHANCES, Scenario, SimulatedAgent, SimulatedTask
 
 PRIORITY_STEP: Final = 60.0
@@ -36,7 +36,7 @@ WAITER_LASTS: Final = 4.0
 
 STEAL_VICTIMS: Final = 3
 STEAL_MOST: Final = 100
-RETRY: Final = RetryPolicy()
+RETRY: Final = DEFAULT_POLICY
 
 
 class Job:

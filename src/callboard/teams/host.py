@@ -21,6 +21,7 @@ from callboard.domain.team import TeamSpec
 from callboard.exceptions import (
     AgentUnusable,
     CallboardError,
+    ConfigError,
     EngineError,
     IllegalState,
     RunNotFound,
@@ -39,6 +40,16 @@ STOP_SECONDS: Final = 0.5
 ERROR_MAX: Final = 4_000
 
 log = logging.getLogger("callboard.teams")
+
+
+def check_can_host(cb: Callboard) -> None:
+    """Raise ConfigError where runs cannot be hosted: who leads one needs the engine itself."""
+    if cb.choice.is_coordinator:
+        raise ConfigError(
+            f"Runs are not hosted over HTTP, and {cb.choice} is a coordinator. Start them there "
+            "(cb.runs.start), and host their team next to the engine: callboard teams host "
+            "team.yaml --url redis://…"
+        )
 
 
 class Host:
@@ -83,10 +94,12 @@ class Host:
         deleted it or taken it up again since.
 
         Raises:
+            ConfigError: The connection is to a coordinator.
             AgentUnusable: An agent of the team cannot be had here; the run is left alone.
             InvalidTeam: A placeholder has no value here.
         """
         run, cb = self._run, self._cb
+        check_can_host(cb)
         document = await cb.runs.records.document(run.id)
         self.spec = team_of(run.team, document, variables=run.variables, environ=self._environ)
         async with contextlib.AsyncExitStack() as stack:

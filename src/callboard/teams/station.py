@@ -13,7 +13,7 @@ from callboard.app import Callboard
 from callboard.domain.run import LEAD_BOARD, Run, lead_kind
 from callboard.domain.task import LEASE_DEFAULT, Status
 from callboard.exceptions import CallboardError, EngineError
-from callboard.teams.host import Host
+from callboard.teams.host import Host, check_can_host
 
 POLL_SECONDS: Final = 2.0
 """How often it looks by itself: what wakes it, an event, is only a hint."""
@@ -67,7 +67,12 @@ class Station:
         return tuple(self._hosts)
 
     async def serve(self) -> None:
-        """Take runs until ``stop``, then leave those that have not ended to others."""
+        """Take runs until ``stop``, then leave those that have not ended to others.
+
+        Raises:
+            ConfigError: The connection is to a coordinator.
+        """
+        check_can_host(self._cb)
         # Nobody else may be there to act on the lost lease of a run's leader.
         janitor = self._cb.janitor()
         janitor.start()

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 import callboard.app  # whole, before the forks: names of callboard load when they are used
-from callboard.engine.functions import library
+from callboard.engine.library import library
 from callboard.exceptions import CallboardError
 
 KILL_EVERY = 0.06

@@ -16,6 +16,7 @@ local roster = read_roster(t, agent_id)
 if not roster then return { 'agent_not_found' } end
 touch('XLEN', events_key(t.prefix))
 touch('SCARD', agents_active_key(t.prefix))
+touch('ZCARD', agents_alone_key(t.prefix))
 touch('ZCARD', agents_known_key(t.prefix))
 touch('ZCARD', agents_due_key(t.prefix))
 touch('ZCARD', heartbeats_key(t.prefix))

@@ -18,6 +18,7 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 touch('XLEN', events_key(t.prefix))
 touch('SCARD', agents_active_key(t.prefix))
+touch('ZCARD', agents_alone_key(t.prefix))
 touch('ZCARD', agents_due_key(t.prefix))
 touch('ZCARD', heartbeats_key(t.prefix))
 local rosters, answers = {}, {}

@@ -18,6 +18,7 @@ local leaving = roster.instances[instance]
 if not leaving then return { 'instance_unknown' } end
 touch('XLEN', events_key(t.prefix))
 touch('SCARD', agents_active_key(t.prefix))
+touch('ZCARD', agents_alone_key(t.prefix))
 touch('ZCARD', agents_due_key(t.prefix))
 touch('ZCARD', heartbeats_key(t.prefix))
 

@@ -9,39 +9,21 @@
 -- RETURNS ok now_ms counts agents | agent_not_found | no_namespace | newer_format
 -- EVENTS  none
 -- FLAGS   no-writes
--- include roster
+-- include discovery
 
-local SEEN = 10000
 local t, refusal = open(format_key, now)
 if not t then return refusal end
-local lane = ';' .. agent_type .. ';' .. capabilities .. ';' .. services .. ';' .. labels
-local ids, found = { agent_id }, {}
-if agent_id == '' then
-  ids = limit > 0 and call('ZRANGE', agents_known_key(t.prefix), 0, SEEN - 1) or {}
+local found = {}
+if agent_id ~= '' then
+  local roster = read_roster(t, agent_id)
+  if not roster then return { 'agent_not_found' } end
+  found[1] = { roster = roster, health = health_of(t, roster) }
+elseif limit > 0 then
+  local lane = ';' .. agent_type .. ';' .. capabilities .. ';' .. services .. ';' .. labels
+  found = discovery.find(t, lane, status, tags, min_health, limit)
 end
-local function wanted(profile, its_status, its_tags)
-  if status ~= '' and status ~= its_status then return false end
-  if lane ~= ';;;;' and not fits(profile, lane) then return false end
-  local missing = {}
-  lacks(tags, its_tags, 'tag', missing)
-  return #missing == 0
-end
-for i = 1, #ids do
-  -- Somebody else's value under our name is passed over in a list.
-  local is_hash = agent_id ~= '' or call('TYPE', agent_key(t.prefix, ids[i])).ok == 'hash'
-  local roster = is_hash and read_roster(t, ids[i], wanted)
-  local health = roster and health_of(t, roster)
-  if roster and health >= min_health then
-    found[#found + 1] = { roster = roster, health = health, order = i }
-  end
-end
-if agent_id ~= '' and #found == 0 then return { 'agent_not_found' } end
-table.sort(found, function(x, y)
-  if x.health ~= y.health then return x.health > y.health end
-  return x.order < y.order
-end)
 local agents = {}
-for i = 1, math.min(#found, limit) do
+for i = 1, #found do
   local roster, n = found[i].roster, #agents
   local instances = {}
   for name, instance in pairs(roster.instances) do
@@ -58,6 +40,5 @@ for i = 1, math.min(#found, limit) do
 end
 local counts = {
   'total', call('ZCARD', agents_known_key(t.prefix)), 'active', call('SCARD', agents_active_key(t.prefix)),
-  'matched', #found,
 }
 return { 'ok', t.ms, counts, agents }

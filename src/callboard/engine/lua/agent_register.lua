@@ -32,6 +32,7 @@ if not roster.instances[instance] and count >= INSTANCES_MOST then
 end
 touch('XLEN', events_key(t.prefix))
 touch('SCARD', agents_active_key(t.prefix))
+touch('ZCARD', agents_alone_key(t.prefix))
 touch('ZCARD', agents_known_key(t.prefix))
 touch('ZCARD', agents_due_key(t.prefix))
 touch('ZCARD', heartbeats_key(t.prefix))
@@ -56,6 +57,7 @@ hput(t, roster.key, 'revision', roster.revision)
 hput(t, roster.key, 'max_concurrent', max_concurrent)
 hput(t, roster.key, 'interval_ms', interval_ms)
 hput(t, roster.key, 'lapsed', false)
+if instance == '' then hput(t, roster.key, 'undelivered', false) end -- it is there, so it does not rest
 if outcome == 'created' then
   hput(t, roster.key, 'registration_time', iso(t.ms))
   hput(t, roster.key, 'load_metrics', '{}')
@@ -73,6 +75,7 @@ if instance ~= '' or others == 0 then
   roster.beat = t.ms
   zput(t, heartbeats_key(t.prefix), member, t.ms)
 end
+roster.is_news = true
 settle_agent(t, roster)
 fact(t, 'agent:registered', '', agent_id, roster.status, t.by, 0, outcome)
 cascade(t)

@@ -18,6 +18,7 @@ if not t then return refusal end
 local due = call('ZRANGEBYSCORE', agents_due_key(t.prefix), '-inf', t.ms, 'LIMIT', 0, limit)
 touch('XLEN', events_key(t.prefix))
 touch('SCARD', agents_active_key(t.prefix))
+touch('ZCARD', agents_alone_key(t.prefix))
 touch('ZCARD', agents_known_key(t.prefix))
 touch('ZCARD', heartbeats_key(t.prefix))
 
@@ -32,6 +33,7 @@ for i = 1, #due do
   if not roster then
     zput(t, agents_due_key(t.prefix), id, false)
     zput(t, agents_known_key(t.prefix), id, false)
+    zput(t, agents_alone_key(t.prefix), id, false)
     call('SREM', agents_active_key(t.prefix), id)
   elseif left > 0 then -- the others stay due
     roster.left = left

@@ -52,5 +52,6 @@ for i = pairs_at, #ARGV - 1, 2 do
 end
 local waiters = waiters_of(b)
 for i = 1, #waiters do t.bells[agent_bell(t.prefix, waiters[i].member)] = b.name end
+b.has_news = true
 finish(t)
 return { 'ok' }

@@ -6,8 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +14,7 @@ import httpx2
 import msgspec
 
 from callboard.exceptions import CallboardError, Fatal, Retry
+from callboard.outgoing import retry_after
 from callboard.teams.agents import unusable
 from callboard.teams.agents.address import Addresses
 from callboard.teams.agents.options import number, output_bytes, pairs, texts
@@ -241,7 +240,7 @@ class EndpointAgent:
         why = await _reason(response)
         message = f"The endpoint {self._shown} answered {status}{': ' if why else '.'}{why}"
         if status in RETRYABLE or status >= 500 or status < 200:
-            delay = _retry_after(response.headers.get("retry-after", ""))
+            delay = retry_after(response.headers.get("retry-after", ""), RETRY_AFTER_SECONDS_MAX)
             return Retry(message, delay=delay, status=status)
         return Fatal(message, status=status)
 
@@ -348,18 +347,3 @@ def _words(found: Any) -> str:
         if isinstance(value, dict) and (inner := _words(value)):
             return inner
     return ""
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds to wait, given as such or as a date; None where it says nothing readable."""
-    value = value.strip()
-    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", value):
-        seconds = float(value)
-    else:
-        try:
-            until = parsedate_to_datetime(value)
-        except (ValueError, TypeError, IndexError):
-            return None
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        seconds = (until - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)

@@ -9,14 +9,24 @@ local function gathered(t, key)
   return change
 end
 
+-- Forgets which of the agents fit which lanes; without `all`, only where health is asked for.
+local function forget_fits(memory, all)
+  memory.healthy_lanes, memory.alone_healthy_lanes = { kept = 0 }, { kept = 0 }
+  if all then memory.lanes, memory.is_unsorted = { kept = 0 }, true end
+end
+
+-- An agent that is yet to be read, with room for all that `fill_agent` puts into it.
+local function new_agent(id)
+  return { id = id, held = 0, reserved = 0, profile = '', status = '', health = 1, limit = 0, ready = 0, lapsed = 0 }
+end
+
 -- Takes the first seven fields of an agent's hash, and counts what it has. One that went
 -- away shows how as its status; `limit` is how many tasks it may hold, over all instances.
 local function fill_agent(t, agent, h)
   local memory, held, reserved = t.memory, held_key(t.prefix, agent.id), reserved_key(t.prefix, agent.id)
   local health = tonumber(h[4]) or 1
   if memory and memory.of[agent.id] == agent then
-    if agent.profile ~= h[1] then memory.lanes, memory.healthy_lanes = { kept = 0 }, { kept = 0 } end
-    if agent.health ~= health then memory.healthy_lanes = { kept = 0 } end
+    if agent.profile ~= h[1] or agent.health ~= health then forget_fits(memory, agent.profile ~= h[1]) end
   end
   agent.held = call('ZCARD', held) + gathered(t, held)
   agent.reserved = call('ZCARD', reserved) + gathered(t, reserved)
@@ -40,16 +50,15 @@ local function load_agent(t, id)
     t.agents[id] = false
     return nil
   end
-  agent = fill_agent(t, known or { id = id }, h)
+  agent = fill_agent(t, known or new_agent(id), h)
   t.agents[id] = agent
   return agent
 end
 
 -- Whether the agent may have the lane's tasks: it fits, and is as healthy as they ask.
 local function serves(agent, lane)
-  if not fits(agent.profile, lane) then return false end
-  local health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;([^;]+)')
-  return not health or agent.health >= tonumber(health)
+  local fit = fit_of(agent.profile, lane)
+  return fit == true or fit ~= false and agent.health >= fit
 end
 
 -- Declared statuses under which an agent may claim; only `active` is offered work.

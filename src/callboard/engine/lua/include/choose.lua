@@ -8,15 +8,21 @@
 -- else's, choices are made without it, and nothing fails.
 local chooser = {
   looked_at = 1000, -- registered agents that one choice looks at, oldest first
+  dispatched_to = 5000, -- active agents without instances that a dispatch looks at, oldest first
   pairs_most = 200000, -- tasks times agents compared in one call; the other tasks go to lanes
   decisions_kept = 1000,
-  shown = 32, -- candidates named in a decision's record
+  shown = 32, -- candidates named in a decision's record,
+  shown_of_dispatch = 8, -- of which there are many
   kinds_most = 100, -- that an agent's runs are kept of; the longest unused one gives way
   runs_kept_ms = 604800000, -- after the last run
   pause_us = 50000, -- an agent's runs are counted, but written not more often than this
   memory = {}, remembered = 0,
   namespaces_most = 8, -- whose agents are remembered
   lanes_most = 100, -- of a namespace, of which it is remembered who fits
+  compared_most = 4000, -- profiles with lanes, in one dispatch; the next goes on
+  verdicts_most = 500000, -- of profiles on lanes, of a namespace
+  profiles_most = 10000, -- of a namespace; then those of agents that are gone are forgotten
+  grouped_most = 100000, -- agents in groups of those that fit the same lanes
   known_kinds_most = 20, -- of an agent, of which its runs are remembered
   remembered_ms = 3600000, -- then all is read again
   changes_most = 2000, -- of agents, noted for scores that are kept; then all are made again
@@ -145,16 +151,22 @@ do
     end
   end
 
-  -- What the agent declared and reported.
-  local function take_load(agent, load, weight, priority)
+  -- What the agent declared and reported. One that runs without instances is `alone`: it is
+  -- given work, by `push` where it has an address for that, rather than asking for it. Of
+  -- such a one no reservation lapses by its own fault.
+  local function take_load(agent, load, weight, priority, alone, push, undelivered)
+    agent.alone, agent.push = alone == '1', alone == '1' and push ~= '' and push or nil
+    agent.undelivered = agent.push and undelivered or nil
+    if agent.push then agent.lapsed = 0 end
     agent.cpu = load and tonumber(match(load, '"cpu":([^,}]+)')) or 0
     agent.memory = load and tonumber(match(load, '"memory":([^,}]+)')) or 0
     agent.weight, agent.priority = tonumber(weight) or 1, tonumber(priority) or 0
   end
 
   local function read_load(t, agent)
-    local h = call('HMGET', agent_key(t.prefix, agent.id), 'load_metrics', 'weight', 'priority')
-    take_load(agent, h[1], h[2], h[3])
+    local h = call('HMGET', agent_key(t.prefix, agent.id), 'load_metrics', 'weight', 'priority',
+      'alone', 'push', 'undelivered')
+    take_load(agent, unpack_values(h))
   end
 
   -- Somebody else's value under an agent's name must not stop what is half written.
@@ -169,7 +181,7 @@ do
   local function note_room(memory, agent)
     changed(memory, agent)
     local is_open = agent.status == 'active' and agent.held + agent.reserved < agent.limit
-      and agent.lapsed == 0
+      and agent.lapsed == 0 and not agent.is_barred
     if is_open ~= agent.is_open then agent.is_open, memory.version = is_open, memory.version + 1 end
   end
 
@@ -177,9 +189,12 @@ do
   -- has no status, and is looked for again by each call.
   local function read(t, agent)
     local is_read, h = pcall(call, 'HMGET', agent_key(t.prefix, agent.id), 'profile', 'status', 'claim_limit',
-      'health_score', 'ready_limit', 'gone', 'lapsed', 'load_metrics', 'weight', 'priority')
+      'health_score', 'ready_limit', 'gone', 'lapsed', 'load_metrics', 'weight', 'priority', 'alone',
+      'push', 'undelivered')
     if is_read and h[1] and pcall(fill_agent, t, agent, h) then
-      take_load(agent, h[8], h[9], h[10])
+      local alone = agent.alone
+      take_load(agent, unpack_values(h, 8))
+      if agent.alone ~= alone then forget_fits(t.memory, true) end
       note_room(t.memory, agent)
       return true
     end
@@ -188,31 +203,51 @@ do
     return false
   end
 
-  -- Takes over who is registered, oldest first; of those that are new all is to be read.
-  local function list(t, memory, loaded_ones)
-    local ids = call('ZRANGE', agents_known_key(t.prefix), 0, chooser.looked_at - 1)
-    local before = memory.of
-    memory.of, memory.agents, memory.keyed = {}, {}, { [agents_known_key(t.prefix)] = '' }
-    memory.lanes, memory.healthy_lanes, memory.stale[''] = { kept = 0 }, { kept = 0 }, nil
+  -- Remembers the agents of these names; of those that are new all is to be read.
+  local function enlist(t, memory, ids, before, loaded_ones)
+    local found = {}
     for i = 1, #ids do
       local id = ids[i]
-      local agent = before[id]
+      local agent = memory.of[id] or before[id]
       if not agent then
         agent, memory.stale[id] = loaded_ones[id] or { id = id }, true
       end
-      agent.waiting, agent.waited_ms = false, 0
-      memory.of[id], memory.agents[i] = agent, agent
-      memory.keyed[agent_key(t.prefix, id)] = id
-      memory.keyed[held_key(t.prefix, id)] = id
-      memory.keyed[reserved_key(t.prefix, id)] = id
+      found[i] = agent
+      if not memory.of[id] then
+        agent.waiting, agent.waited_ms, memory.of[id] = false, 0, agent
+        memory.keyed[agent_key(t.prefix, id)] = id
+        memory.keyed[held_key(t.prefix, id)] = id
+        memory.keyed[reserved_key(t.prefix, id)] = id
+      end
     end
+    return found
+  end
+
+  -- Takes over who is registered, oldest first; by a dispatch, also who of them is active and
+  -- runs without instances.
+  local function list(t, memory, loaded_ones)
+    local before, alone_key, alone = memory.of, agents_alone_key(t.prefix), {}
+    memory.of, memory.keyed = {}, { [agents_known_key(t.prefix)] = '', [alone_key] = '*' }
+    memory.stale[''] = nil
+    forget_fits(memory, true)
+    local known = call('ZRANGE', agents_known_key(t.prefix), 0, chooser.looked_at - 1)
+    memory.agents = enlist(t, memory, known, before, loaded_ones)
+    if t.is_dispatch then
+      alone = call('ZRANGE', alone_key, 0, chooser.dispatched_to - 1)
+      memory.stale['*'] = nil
+    else
+      for i = 1, #memory.alone do alone[i] = memory.alone[i].id end
+    end
+    memory.alone = enlist(t, memory, alone, before, loaded_ones)
   end
 
   local function new_memory(t)
     if remembered.count >= chooser.namespaces_most then remembered.of, remembered.count = {}, 0 end
-    t.memory = { of = {}, agents = {}, keyed = {}, stale = { [''] = true }, since = t.ms,
+    t.memory = { of = {}, agents = {}, keyed = {}, stale = { [''] = true, ['*'] = true }, since = t.ms,
       seq = t.seq, fence = t.fence, version = 0, moved = {}, noted = {},
-      changes = {}, epoch = 0 }
+      changes = {}, epoch = 0, alone = {}, profiles = { at = {} }, verdicts = { kept = 0 },
+      members = {}, found = {}, groups = {}, grouped = 0 }
+    t.has_new_memory = true
     remembered.of[t.prefix], remembered.count = t.memory, remembered.count + 1
     return t.memory
   end
@@ -225,19 +260,21 @@ do
     local memory, loaded_ones = t.memory or new_memory(t), t.agents or {}
     for key in pairs(t.sets) do remembered.touch(t, key) end
     if t.ms - memory.since > chooser.remembered_ms or t.ms < memory.since then
-      memory.since, memory.stale[''] = t.ms, true
+      memory.since, memory.stale[''], memory.stale['*'] = t.ms, true, true
       for id, agent in pairs(memory.of) do agent.kinds, memory.stale[id] = nil, true end
     end
-    if memory.stale[''] then list(t, memory, loaded_ones) end
+    if memory.stale[''] or t.is_dispatch and memory.stale['*'] then list(t, memory, loaded_ones) end
     local stale = memory.stale
     for id in pairs(stale) do
       local agent = memory.of[id]
-      if not agent or loaded_ones[id] ~= agent and read(t, agent) then stale[id] = nil end
+      if id ~= '*' and (not agent or loaded_ones[id] ~= agent and read(t, agent)) then stale[id] = nil end
     end
     for id, agent in pairs(loaded_ones) do
       if agent and memory.of[id] == agent then
         loaded_ones[id] = nil -- found there, by its name
+        local alone = agent.alone
         if not agent.weight then read_load(t, agent) end
+        if agent.alone ~= alone then forget_fits(memory, true) end
         note_room(memory, agent)
       end
     end
@@ -265,11 +302,91 @@ do
     if not read(t, agent) then memory.stale[agent.id] = true end
     if agent.profile == profile and agent.status == status and agent.limit == limit
       and agent.held == held and agent.reserved == reserved and agent.lapsed == lapsed then return true end
-    for i = 1, #memory.agents do
-      local other = memory.agents[i]
+    local all = t.is_dispatch and memory.alone or memory.agents
+    for i = 1, #all do
+      local other = all[i]
       if not memory.stale[other.id] and not read(t, other) then memory.stale[other.id] = true end
     end
     return false
+  end
+
+  local function new_group() return { open = {}, at = {}, trees = {} } end
+
+  local NOBODY = new_group()
+
+  -- Sorts the agents of dispatches by profile: who fits which lane is known of profiles, and
+  -- outlives the agents.
+  local function sort_by_profile(memory)
+    local profiles, members = memory.profiles, {}
+    if #profiles >= chooser.profiles_most then
+      profiles = { at = {} }
+      memory.profiles, memory.verdicts = profiles, { kept = 0 }
+    end
+    for i = 1, #memory.alone do
+      local agent = memory.alone[i]
+      if agent.profile and agent.alone then
+        local n = profiles.at[agent.profile]
+        if not n then
+          n = #profiles + 1
+          profiles[n], profiles.at[agent.profile] = agent.profile, n
+        end
+        members[n] = members[n] or {}
+        members[n][#members[n] + 1], agent.rank = agent, i
+      end
+    end
+    memory.members, memory.found, memory.groups, memory.grouped = members, {}, {}, 0
+    memory.is_unsorted = false
+  end
+
+  -- Which profiles fit the lane; nil where a dispatch compared enough, and the next goes on.
+  local function verdict_of(t, memory, lane)
+    local profiles, verdict = memory.profiles, memory.verdicts[lane]
+    if not verdict then
+      if memory.verdicts.kept >= chooser.verdicts_most then
+        memory.verdicts, t.has_new_memory = { kept = 0 }, true
+      end
+      verdict = { seen = 0 }
+      memory.verdicts[lane], memory.verdicts.kept = verdict, memory.verdicts.kept + 1
+    end
+    for n = verdict.seen + 1, #profiles do
+      t.compared = (t.compared or 0) + 1
+      if t.compared > chooser.compared_most then return nil end
+      if #missing_for(profiles[n], lane) == 0 then
+        verdict[#verdict + 1], memory.verdicts.kept = n, memory.verdicts.kept + 1
+      end
+      verdict.seen = n
+    end
+    return verdict
+  end
+
+  -- Those of a dispatch that fit the lane, whatever their health; one list for all lanes that
+  -- the same profiles fit.
+  local function group_of(t, memory, lane)
+    if memory.is_unsorted then sort_by_profile(memory) end
+    if memory.found[lane] then return memory.found[lane] end
+    local verdict, parts = verdict_of(t, memory, lane), {}
+    if not verdict then
+      t.is_cut_short = true
+      return NOBODY
+    end
+    for i = 1, #verdict do
+      if memory.members[verdict[i]] then parts[#parts + 1] = verdict[i] end
+    end
+    local name = concat(parts, ',')
+    local group = #parts == 0 and NOBODY or memory.groups[name]
+    if not group then
+      if memory.grouped >= chooser.grouped_most then memory.found, memory.groups, memory.grouped = {}, {}, 0 end
+      group = new_group()
+      for i = 1, #parts do
+        local members = memory.members[parts[i]]
+        for k = 1, #members do group[#group + 1] = members[k] end
+      end
+      if #parts > 1 then table.sort(group, function(x, y) return x.rank < y.rank end) end
+      for i = 1, #group do group.at[group[i]] = i end
+      memory.groups[name], memory.grouped = group, memory.grouped + #group
+    end
+    memory.found[lane] = group
+    return group
   end
 
   -- The agents that a task of this lane may go to, whether or not they are active and have
@@ -277,13 +394,18 @@ do
   local function fitting(b, lane)
     local memory = recollect(b.t)
     local asks_health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;[^;]')
-    local lanes = asks_health and memory.healthy_lanes or memory.lanes
+    local all, kind = memory.agents, asks_health and 'healthy_lanes' or 'lanes'
+    if b.t.is_dispatch then
+      all, kind = group_of(b.t, memory, lane), 'alone_healthy_lanes'
+      if not asks_health or #all == 0 then return all end
+    end
+    local lanes = memory[kind]
     if lanes[lane] then return lanes[lane] end
     if lanes.kept >= chooser.lanes_most then
       lanes = { kept = 0 }
-      memory[asks_health and 'healthy_lanes' or 'lanes'] = lanes
+      memory[kind] = lanes
     end
-    local found, all = { open = {}, at = {}, trees = {} }, memory.agents
+    local found = new_group()
     for i = 1, #all do
       if all[i].profile and serves(all[i], lane) then
         found[#found + 1] = all[i]
@@ -334,8 +456,9 @@ do
     for i = 1, #agents do
       local agent = agents[i]
       if agent.status == 'active' and agent.held + agent.reserved < agent.limit
-        and (agent.lapsed == 0 or b.waiting[agent.id])
-        and not (t.gated and breakers.may_gate(t, agent.id, lane)
+        and (agent.lapsed == 0 or b.waiting[agent.id]) and not agent.is_barred
+        -- A push is a claim, and may be a probe; who may have how many is known before.
+        and not (t.gated and not (t.is_dispatch and agent.push) and breakers.may_gate(t, agent.id, lane)
           and not breakers.offers(t, agent.id, lane)) then
         found[#found + 1] = agent
       end
@@ -424,10 +547,10 @@ do
   end
 
   -- The candidates with their scores, the chosen one first, as `id=score,…`.
-  local function scores_of(candidates, chosen)
+  local function scores_of(candidates, chosen, most)
     local parts = { shown_as(chosen) }
     for i = 1, #candidates do
-      if #parts >= chooser.shown then break end
+      if #parts >= most then break end
       if candidates[i] ~= chosen then parts[#parts + 1] = shown_as(candidates[i]) end
     end
     return concat(parts, ',')
@@ -493,10 +616,14 @@ do
       agent, reason, candidates = pick(b, name, task, lane, waiters, state)
     end
     if not agent then return nil, reason, '', #candidates end
+    if t.is_dispatch then -- whoever was given work the longest ago comes first of equal ones
+      t.memory.turn = (t.memory.turn or 0) + 1
+      agent.turn = t.memory.turn
+    end
     if reads.turn then
       hput(t, b.keys.board, 'turn', int(state.turn or 0) .. '|' .. (state.last or ''))
     end
-    local scores = scores_of(candidates, agent)
+    local scores = scores_of(candidates, agent, t.is_dispatch and chooser.shown_of_dispatch or chooser.shown)
     chooser.record(b, task.id, agent.id, name, reason, #candidates, scores)
     return agent, reason, scores, #candidates
   end
@@ -512,11 +639,41 @@ do
       end
       know_all(b.t, agents, kind_of(lane), true)
       chosen, reason = strategies.choose('best_idle', { id = id or '' }, agents, {})
-      scores = id and scores_of(agents, agents[chosen])
+      scores = id and scores_of(agents, agents[chosen], chooser.shown)
       for i = 1, #agents do agents[i].waiting, agents[i].waited_ms = false, 0 end
     end
     if id then chooser.record(b, id, agents[chosen].id, 'best_idle', reason, #agents, scores) end
     return agents[chosen]
+  end
+
+  -- Of a dispatch: whether one of its agents fits the lane, is active and has room.
+  function chooser.is_served(b, lane, waiters)
+    return #fitting(b, lane) > 0 and #chooser.candidates(b, lane, waiters, {}) > 0
+  end
+
+  -- Whether the last dispatch found nobody who fits the lane, and none has come since. Where
+  -- that is not known it is false; it reads nothing.
+  function chooser.is_unserved(t, lane)
+    local memory = t.memory
+    return memory and memory.found[lane] == NOBODY and not memory.is_unsorted and not memory.stale['*']
+  end
+
+  -- Of a dispatch: from here on only agents that run without instances are chosen from, and
+  -- these are all of them that are active. None is barred. One may have gone since: it is not
+  -- open.
+  function chooser.alone(t)
+    t.is_dispatch = true
+    local alone = recollect(t).alone
+    for i = 1, #alone do
+      if alone[i].is_barred then chooser.bar(t, alone[i], false) end
+    end
+    return alone
+  end
+
+  -- Leaves an agent out of the choices, or lets it in again.
+  function chooser.bar(t, agent, is_barred)
+    agent.is_barred = is_barred or nil
+    note_room(t.memory, agent)
   end
 
   -- Why this agent may not be given a task of this lane, or nil.

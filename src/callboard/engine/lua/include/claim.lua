@@ -34,9 +34,9 @@ local function sweep_for_claim(b)
   end
 end
 
--- What a claim has chosen so far: ids and scores in order, and the lane each stands in
--- (false for a reservation).
-local function nothing_taken() return { ids = {}, scores = {}, lanes = {} } end
+-- What a claim has chosen so far: ids and scores in order, the lane each stands in (false for
+-- a reservation), and the score of what each lane begins with once they are gone.
+local function nothing_taken() return { ids = {}, scores = {}, lanes = {}, heads = {} } end
 
 local function take(taken, id, score, lane)
   local n = #taken.ids + 1
@@ -89,9 +89,10 @@ end
 -- answers how many lanes it saw, and how many of these their keys hold back.
 local function fitting_heads(b, agent, want, key)
   local heads, from, step, seen, held_back = {}, 0, want < 15 and 16 or want + 1, 0, 0
+  local is_held = b.t.limited or b.t.gated -- else each of the heads has a task to give
   -- Past HEADS_SEEN only while nothing fits: else lanes that nobody serves would hide
-  -- the others for ever.
-  while from < (#heads == 0 and HEADS_MOST or HEADS_SEEN) and #heads <= want do -- bounded by HEADS_MOST
+  -- the others for ever. A dispatch looks for many agents, so what fits one hides nothing of others.
+  while from < ((#heads == 0 or agent.takes) and HEADS_MOST or HEADS_SEEN) and #heads <= want do -- bounded by HEADS_MOST
     local rows, is_aside = call('ZRANGE', key, from, from + step - 1, 'WITHSCORES'), false
     for i = 1, #rows, 2 do
       local lane, score = rows[i], tonumber(rows[i + 1])
@@ -100,9 +101,10 @@ local function fitting_heads(b, agent, want, key)
         held_back, is_aside = held_back + 1, true
         break
       end
-      if serves(agent, lane) and not kind_paused(b, lane) then
+      if (agent.takes or serves)(agent, lane) and not kind_paused(b, lane) then
         if has_room(b, lane, key) then
           heads[#heads + 1] = { lane = lane, score = score }
+          if #heads > want and not is_held then break end
         else
           held_back = held_back + 1
         end
@@ -144,15 +146,17 @@ local function take_lanes(b, walk, want, started, taken)
     if chosen > 0 and t.gated then breakers.choose(t, lane, chosen) end
     from = from + chosen
     positions[lane] = from
+    local score = rows[i + 1] -- of the first that stays
+    if not score and #rows == most * 2 then
+      score = call('ZRANGE', b.keys.lane .. lane, from, from, 'WITHSCORES')[2]
+    end
+    if chosen > 0 then taken.heads[lane] = score or false end
     if #taken.ids < want then
       at = at + 1
       if chosen >= room then
         has_room(b, lane) -- notes when it will have some again
-      elseif i < #rows then
-        reinsert(heads, at, lane, tonumber(rows[i + 1]))
-      elseif #rows == most * 2 then
-        local head = call('ZRANGE', b.keys.lane .. lane, from, from, 'WITHSCORES')
-        if head[1] then reinsert(heads, at, lane, tonumber(head[2])) end
+      elseif score then
+        reinsert(heads, at, lane, tonumber(score))
       end
     end
   end
@@ -298,6 +302,7 @@ local function load_taken(b, taken)
     bytes = bytes + #body + #payload
     if bytes > REPLY_BYTES and i > 1 then
       for k = #ids, i, -1 do ids[k] = nil end
+      taken.heads = {}
       break
     end
   end
@@ -320,6 +325,7 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
     local id, fence, raw = ids[i], int(first + i - 1), nil
     local lane, deadline = taken.lanes[i], usual_deadline
     local letter = i <= started and 'c' or 'k'
+    if lane then b.given = b.given + 1 end
     local attempt, tail = taken.attempts[i], taken.tails[i]
     if attempt and lane and not flow.counts(lane) and not (t.gated and breakers.gates(t, agent.id, lane)) then
       attempt = attempt == '0' and '1' or int(attempt + 1)
@@ -356,7 +362,9 @@ local function grant(b, agent, instance, taken, started, lease_ms, reply)
   send('ZADD', held, holds)
   for lane, removed in pairs(removals) do
     send('ZREM', keys.lane .. lane, removed)
-    b.lanes[lane] = true
+    local head = taken.heads[lane]
+    if head == nil or b.lanes[lane] ~= nil then head = true end
+    b.lanes[lane] = head
   end
   t.flow = nil -- what was granted counts from here on
   agent.held = agent.held + #ids

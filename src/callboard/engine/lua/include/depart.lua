@@ -91,6 +91,18 @@ local function give_reserved(t, roster)
   roster.given = (roster.given or 0) + #rows
 end
 
+-- Keeps the agent among those that dispatches choose from, or takes it out; written only where
+-- that changes, as a change has the list read anew.
+local function list_alone(t, id, is_listed)
+  local key = agents_alone_key(t.prefix)
+  local is_there = call('ZSCORE', key, id) ~= false
+  if is_listed and not is_there then
+    zput(t, key, id, call('ZSCORE', agents_known_key(t.prefix), id) or t.ms)
+  elseif is_there and not is_listed then
+    zput(t, key, id, false)
+  end
+end
+
 -- Settles what follows from the instances as they are now: status, limits, health, the
 -- active set, what has to be given back, and when to look again. `why` is the agent's
 -- state should it have no live instance: lost, left or deregistered.
@@ -116,6 +128,10 @@ local function settle_agent(t, roster, why)
   if roster.live == 0 then claim_limit, ready_limit = roster.max_concurrent, roster.max_concurrent end
   -- What is given back now may be offered to this agent's other instances.
   local known = load_agent(t, id)
+  local is_alone = roster.live > 0 and roster.instances[''] and roster.instances[''].mark == ''
+  if is_alone and (roster.is_news or not known or known.status ~= roster.status) and is_working then
+    t.bells[dispatch_bell(t.prefix)] = '' -- what waits for such an agent may be given to it
+  end
   if known then
     known.status, known.limit, known.ready = roster.gone or roster.status, claim_limit, ready_limit
   end
@@ -135,9 +151,11 @@ local function settle_agent(t, roster, why)
   hput(t, key, 'gone_since', roster.gone and roster.gone_since or false)
   hput(t, key, 'claim_limit', claim_limit)
   hput(t, key, 'ready_limit', ready_limit)
+  hput(t, key, 'alone', is_alone and '1' or false)
   hput(t, key, 'health_score', format('%.3f', health_of(t, roster)))
   if roster.beat > 0 then hput(t, key, 'last_heartbeat', iso(roster.beat)) end
   call(is_working and 'SADD' or 'SREM', agents_active_key(t.prefix), id)
+  list_alone(t, id, is_alone and roster.status == 'active')
   if roster.unfinished then
     due = t.ms
   elseif roster.gone then
@@ -157,6 +175,7 @@ local function forget_agent(t, roster)
   chooser.forget(t, id)
   t.hashes[roster.key], t.hashes[instances_key(t.prefix, id)] = nil, nil
   zput(t, agents_known_key(t.prefix), id, false)
+  zput(t, agents_alone_key(t.prefix), id, false)
   zput(t, agents_due_key(t.prefix), id, false)
   fact(t, 'agent:deregistered', '', id, 'deregistered', id, 0)
 end

@@ -8,6 +8,7 @@
 
 local fit_cache, fits_cached = {}, 0
 local LANE_FIELDS = '^([^;]*);([^;]*);([^;]*);([^;]*);([^;]*)'
+local LANE_HEALTH = '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;([^;]+)'
 
 local function lacks(wanted, list, what, missing)
   if wanted == '' then return end
@@ -32,19 +33,22 @@ local function missing_for(profile, lane)
   return missing
 end
 
--- Whether the profile fits the lane: a pure function, so its results outlive the call.
-local function fits(profile, lane)
+-- Whether the profile fits the lane, or how much health the lane asks for besides: a pure
+-- function, so its results outlive the call.
+local function fit_of(profile, lane)
   local lanes = fit_cache[profile]
   if not lanes then lanes = {}; fit_cache[profile] = lanes end
   local answer = lanes[lane]
   if answer == nil then
     if fits_cached >= 100000 then fit_cache, fits_cached = { [profile] = {} }, 0 end
-    answer = #missing_for(profile, lane) == 0
+    answer = #missing_for(profile, lane) == 0 and (tonumber(match(lane, LANE_HEALTH)) or true)
     fit_cache[profile][lane] = answer
     fits_cached = fits_cached + 1
   end
   return answer
 end
+
+local function fits(profile, lane) return fit_of(profile, lane) ~= false end
 
 local function kind_of(lane) return match(lane, '^[^;]*') end
 

@@ -10,13 +10,11 @@
 -- with each field empty where it is not set, and u where it is set to no limit.
 --
 -- A slot of a concurrency key is a claim: `flow:slots:{key}` has board:id by fence, written
--- where the claim is granted and removed where `leave` ends it. A rate is kept by the
--- generic cell rate algorithm (ITU-T I.371, annex A), virtual scheduling: `flow:rates` has
--- the theoretical arrival time, in us, of the next claim; one is granted where that is at
--- most burst - 1 intervals ahead. Fairness keys take turns by start-time fair queueing
--- (Goyal, Vin and Cheng, 1996): `fair` has the start tag of each key's next task; the least
--- goes first, and moves on by 1 / weight.
--- include record
+-- where the claim is granted and removed where `leave` ends it. A rate is kept as gcra.lua
+-- says: `flow:rates` has the theoretical arrival time, in us, of the next claim. Fairness keys
+-- take turns by start-time fair queueing (Goyal, Vin and Cheng, 1996): `fair` has the start tag
+-- of each key's next task; the least goes first, and moves on by 1 / weight.
+-- include record, gcra
 
 -- Scores beyond this are no places: these stand aside.
 local FLOW_ASIDE = 4503599627370496
@@ -110,21 +108,17 @@ do
     return known
   end
 
-  -- When the next claim of a rate would come by what was claimed so far. More than a burst
-  -- ahead can only be counted by an interval or burst that holds no longer: then one is let
-  -- through, from which on it is counted anew.
+  -- When the next claim of a rate would come by what was claimed so far.
   local function arrival(t, key, interval, burst)
     local rates = flow.keys(t).rates
     local moved = t.sets[rates] and t.sets[rates][key]
-    local at = tonumber(moved or call('ZSCORE', rates, key) or 0)
-    if at > t.now + burst * interval then at = t.now + (burst - 1) * interval end
-    return math.max(at, t.now)
+    return gcra.arrival(tonumber(moved or call('ZSCORE', rates, key) or 0), t.now, interval, burst)
   end
 
   -- When a rate lets the next claim through, in us; now or before where it does at once.
   function flow.next_at(t, key, set)
     local burst = set.burst or 1
-    return arrival(t, key, set.interval, burst) - (burst - 1) * set.interval
+    return gcra.next_at(arrival(t, key, set.interval, burst), set.interval, burst)
   end
 
   -- After a key's settings changed: what was claimed by another rate keeps nobody waiting for
@@ -152,7 +146,7 @@ do
       state.interval, state.burst = set.interval, set.burst or 1
       state.tat = arrival(t, key, state.interval, state.burst)
       state.turns = floor((t.now - state.tat) / state.interval) + state.burst
-      state.next_at = state.tat - (state.burst - 1) * state.interval
+      state.next_at = gcra.next_at(state.tat, state.interval, state.burst)
     end
     t.flow[key] = state
     return state
@@ -393,6 +387,14 @@ do
 
   function flow.weight(t, key)
     return flow.settings(t, key).weight or 1
+  end
+
+  -- A task of the lane was taken in its key's turn, and went to nobody after all.
+  function flow.give_turn_back(b, lane)
+    local keys = b.is_fair and flow.of(lane)
+    local key = keys and keys.fairness or ''
+    local tag = b.is_fair and (b.t.sets[b.keys.fair] or NOTHING)[key]
+    if tag then zput(b.t, b.keys.fair, key, tag - 1 / flow.weight(b.t, key)) end
   end
 
   -- From the first task with a fairness key on, each key has heads of its own, and the tasks

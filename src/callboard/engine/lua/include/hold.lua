@@ -62,13 +62,14 @@ local function complete(b, rows, at, count)
   local head = '{"projectId":"' .. b.name .. '","taskId":"'
   local states, done, results, holds, ended = {}, {}, {}, {}, {}
   local sample = t.now % count + 1 -- whose time stands for those of its agent's tasks here
-  local lines = lines_of(t, 'task:completed', b.name)
+  local lines, has_alone = lines_of(t, 'task:completed', b.name), false
   for i = 1, count do
     local base = at + (i - 1) * 3
     local id, fence, result, raw = ids[i], rows[base + 1], rows[base + 2], raws[i]
     local attempt, held_fence, agent, instance, since, tail = match(raw or '', PLAIN_HELD)
     if held_fence == fence and not ended[id] and not b.records[id] then
       local holder, n = agent .. instance, #done
+      has_alone = has_alone or instance == ''
       ended[id] = fence
       states[n + 1] = id
       states[n + 2] = 'd|' .. attempt .. '|' .. fence .. '|' .. holder .. '|' .. int(t.ms - since) .. '|' .. ms .. '|' .. tail
@@ -100,6 +101,7 @@ local function complete(b, rows, at, count)
     for i = 2, #done, 2 do leased[i / 2] = done[i] end
     send('ZREM', keys.leases, leased)
     b.held, b.has_left = b.held - #leased, true
+    b.has_news = b.has_news or has_alone
     send('ZADD', keys.done, done)
     if #results > 0 then send('HSET', keys.results, results) end
     for agent, hold in pairs(holds) do

@@ -3,6 +3,9 @@
 
 local FORMAT = 'callboard:format'
 
+-- What Lua itself offers, before `open.lua` gives it local names.
+local function of_lua() return tonumber, tostring, pairs, next end
+
 -- Suffixes of a board's own keys, behind `tasks:{board}`.
 local BOARD_KEYS = {
   state = ':state', board = ':board', heads = ':heads', lane = ':lane:', leases = ':leases',
@@ -38,11 +41,13 @@ local function boards_key(prefix) return prefix .. 'boards' end
 local function boards_due_key(prefix) return prefix .. 'boards:due' end
 local function events_key(prefix) return prefix .. 'events' end
 local function events_bell(prefix) return prefix .. 'bell:events' end
+local function dispatch_bell(prefix) return prefix .. 'bell:dispatch' end
 local function board_bell(prefix, board) return prefix .. 'bell:board:' .. board end
 local function agent_bell(prefix, instance) return prefix .. 'bell:agent:' .. instance end
 local function agent_key(prefix, agent) return prefix .. 'agent:' .. agent end
 local function agents_active_key(prefix) return prefix .. 'agents:active' end
 local function agents_known_key(prefix) return prefix .. 'agents:known' end
+local function agents_alone_key(prefix) return prefix .. 'agents:alone' end
 local function agents_due_key(prefix) return prefix .. 'agents:due' end
 local function heartbeats_key(prefix) return prefix .. 'agents:heartbeats' end
 local function instances_key(prefix, agent) return prefix .. 'agents:instances:' .. agent end
@@ -106,6 +111,12 @@ local function message_keys(prefix, agent)
     dead = inbox .. ':dead', received = prefix .. 'messages:receiver:' .. agent,
     peers = prefix .. 'peers:' .. agent, subordinates = prefix .. 'subordinates:' .. agent,
     topics = prefix .. 'subscriptions:agent:' .. agent }
+end
+local function access_keys(prefix)
+  return { keys = prefix .. 'access:keys', revoked = prefix .. 'access:revoked',
+    used = prefix .. 'access:used', gone = prefix .. 'access:gone',
+    rate = prefix .. 'access:rate:', ticket = prefix .. 'access:ticket:',
+    audit = prefix .. 'access:audit', served = prefix .. 'access:served' }
 end
 local function flow_keys(prefix)
   return { limits = prefix .. 'flow:limits', patterns = prefix .. 'flow:patterns',

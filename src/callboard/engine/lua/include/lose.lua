@@ -127,6 +127,7 @@ local function lapse(b, limit)
         leave(b, rows[i], r)
         unflag(r, 'H')
         chooser.lapsed(t)
+        b.returned = b.returned + 1
         r.is_lapsed = true
         make_ready(b, rows[i], r)
         save(b, rows[i])

@@ -2,9 +2,11 @@
 -- fence counter, writes gathered into one command a key, and the event entries.
 -- include keys
 
--- At load time the engine hides the libraries and `redis.call`, so the aliases are
--- filled by the first `open`.
+-- At load time the engine hides the libraries and `redis.call`, so the aliases are filled by
+-- the first call of any function. What Lua itself offers has them too, as a global name costs
+-- a look-up through two tables.
 local call, match, gmatch, format, concat, floor, unpack_values
+local tonumber, tostring, pairs, next
 
 -- The fixed order of entries within one call, and so the list of all kinds of event.
 local EVENT_KINDS = {
@@ -43,10 +45,12 @@ function remembered.touch(t, key)
 end
 
 local function alias()
-  call, match, gmatch, format = redis.call, string.match, string.gmatch, string.format
+  tonumber, tostring, pairs, next = of_lua()
+  match, gmatch, format = string.match, string.gmatch, string.format
   concat, floor, unpack_values = table.concat, math.floor, unpack
-  remembered.writer = concat(call('TIME'), '.')
+  remembered.writer = concat(redis.call('TIME'), '.')
   for i = 1, #EVENT_KINDS do EVENT_ORDER[EVENT_KINDS[i]] = i end
+  call = redis.call -- last: where it is, all of them are
 end
 
 local MAJOR, MINOR = 1, 0
@@ -59,7 +63,6 @@ local function int(x) return format('%d', x) end
 -- The call's context: time in us (`now`) and ms (`ms`), the fence counter, and what
 -- will be written. Returns nil and a refusal where the namespace cannot be used.
 local function open(format_key, now_given)
-  if not call then alias() end
   local h = call('HMGET', format_key, 'major', 'fence', 'now', 'seq', 'grace_from',
     'grace_until', 'paused', 'channels', 'interval', 'grace', 'retain',
     'gated', 'limited', 'writer')
@@ -75,7 +78,7 @@ local function open(format_key, now_given)
   local last = tonumber(h[3]) or 0
   if now < last then now = last end
   local t = {
-    key = format_key, prefix = string.sub(format_key, 1, #format_key - #FORMAT),
+    key = format_key, seq_text = h[4] or '0', prefix = string.sub(format_key, 1, #format_key - #FORMAT),
     now = now, ms = floor(now / 1000), fence = tonumber(h[2]) or 0, seq = tonumber(h[4]) or 0,
     grace_from = tonumber(h[5]) or 0, grace_until = tonumber(h[6]) or 0,
     paused = h[7] == '1', channels = h[8] ~= '0', interval = tonumber(h[9]) or 1000,
@@ -141,6 +144,7 @@ end
 
 local function send(command, key, values)
   local count = #values
+  if count > 0 and count <= BATCH_VALUES then return call(command, key, unpack_values(values)) end
   for from = 1, count, BATCH_VALUES do
     local to = from + BATCH_VALUES - 1
     if to > count then to = count end
@@ -153,17 +157,22 @@ local function write_sets(t)
   t.sets = {}
   for key, members in pairs(sets) do
     if t.memory then remembered.touch(t, key) end
-    local add, remove = {}, {}
-    for member, score in pairs(members) do
-      if score then
-        add[#add + 1] = score
-        add[#add + 1] = member
-      else
-        remove[#remove + 1] = member
+    local only, its_score = next(members)
+    if only and not next(members, only) then
+      if its_score then call('ZADD', key, its_score, only) else call('ZREM', key, only) end
+    else
+      local add, remove = {}, {}
+      for member, score in pairs(members) do
+        if score then
+          add[#add + 1] = score
+          add[#add + 1] = member
+        else
+          remove[#remove + 1] = member
+        end
       end
+      if #remove > 0 then send('ZREM', key, remove) end
+      if #add > 0 then send('ZADD', key, add) end
     end
-    if #remove > 0 then send('ZREM', key, remove) end
-    if #add > 0 then send('ZADD', key, add) end
   end
 end
 
@@ -203,13 +212,14 @@ local function write_facts(t)
   for i = 1, #entries do
     local lines = entries[i]
     t.seq = t.seq + 1
-    local id, facts, b = int(t.seq) .. '-0', concat(lines, '\n'), t.boards[lines.board]
+    t.seq_text = int(t.seq)
+    local id, facts, b = t.seq_text .. '-0', concat(lines, '\n'), t.boards[lines.board]
     call('XADD', stream, 'MAXLEN', '~', t.retain, id, 'type', lines.kind,
       'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', facts)
     if b and b.has_journal then
       call('XADD', b.keys.journal, 'MAXLEN', '~', JOURNAL_MOST, id, 'type', lines.kind,
         'board', lines.board, 'at', t.ms, 'by', t.by or '', 'facts', facts)
-      t.bells[board_bell(t.prefix, b.name)] = int(t.seq)
+      t.bells[board_bell(t.prefix, b.name)] = t.seq_text
     end
     t.news = true
   end
@@ -222,17 +232,17 @@ local function close(t)
   write_hashes(t)
   write_facts(t)
   if t.graced then
-    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now),
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', t.seq_text, 'now', int(t.now),
       'grace_from', t.grace_from, 'grace_until', t.grace_until, 'writer', remembered.writer)
   elseif t.writer ~= remembered.writer then
-    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now),
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', t.seq_text, 'now', int(t.now),
       'writer', remembered.writer)
   else
-    call('HSET', t.key, 'fence', int(t.fence), 'seq', int(t.seq), 'now', int(t.now))
+    call('HSET', t.key, 'fence', int(t.fence), 'seq', t.seq_text, 'now', int(t.now))
   end
   if t.memory then t.memory.seq, t.memory.fence = t.seq, t.fence end
   for channel, payload in pairs(t.bells) do call('SPUBLISH', channel, payload) end
-  if t.news then call('SPUBLISH', events_bell(t.prefix), int(t.seq)) end
+  if t.news then call('SPUBLISH', events_bell(t.prefix), t.seq_text) end
 end
 
 -- Counts what happens seldom and stands in no structure that it could be counted from.

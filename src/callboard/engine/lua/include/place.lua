@@ -97,6 +97,7 @@ local function leave(b, id, r)
       unflag(r, 'W')
     else
       b.held, b.has_left = b.held - 1, true
+      b.has_news = b.has_news or r[HOLDER] == agent
       zput(t, held_key(t.prefix, agent), member, false)
       local known = t.agents and t.agents[agent]
       if known then known.held = known.held - 1 end
@@ -127,6 +128,7 @@ local function to_lane(b, id, r)
   local key = b.keys.lane .. r[LANE]
   zput(b.t, key, id, r[SCORE])
   b.lanes[r[LANE]] = true
+  b.has_news = b.has_news or not chooser.is_unserved(b.t, r[LANE])
   r[STATUS], r[HOLDER], r[SCORE] = 'p', '', ''
 end
 
@@ -134,12 +136,14 @@ end
 local function reserve(b, id, r, agent, until_ms, mark)
   local t = b.t
   if mark then flag(r, mark) end
+  b.given, b.timed = b.given + 1, b.timed + 1
+  b.waited = b.waited + t.ms - tonumber(r[SINCE] ~= '' and r[SINCE] or r[CREATED])
   r[STATUS], r[HOLDER], r[SINCE] = 'a', agent, tostring(t.ms)
   b.reserved = b.reserved + 1
   zput(t, b.keys.reserved, id, until_ms)
   zput(t, reserved_key(t.prefix, agent), b.name .. ':' .. id, r[SCORE])
   local known = t.agents and t.agents[agent]
-  if known then known.reserved = known.reserved + 1 end
+  if known then known.reserved, b.has_news = known.reserved + 1, b.has_news or known.push end
   fact(t, 'task:assigned', b.name, id, 'assigned', agent, r[FENCE])
 end
 
@@ -295,14 +299,15 @@ local function make_ready(b, id, r, index)
   if r[STATUS] == 'p' then fact(t, 'task:ready', b.name, id, 'pending', '', r[FENCE]) end
 end
 
--- After the lanes were written: the heads of those that changed.
+-- After the lanes were written: the heads of those that changed. Of a lane `lanes` has true,
+-- or where its new head is known, that one's score: false where nothing is left.
 local function write_heads(t)
   for _, b in pairs(t.boards) do
     flow.prepare(b)
-    for lane in pairs(b.lanes) do
-      local head = call('ZRANGE', b.keys.lane .. lane, 0, 0, 'WITHSCORES')
-      zput(t, b.keys.heads, lane, head[2] or false)
-      if b.is_fair or flow.of(lane) then flow.index(b, lane, head[2] or false) end
+    for lane, head in pairs(b.lanes) do
+      if head == true then head = call('ZRANGE', b.keys.lane .. lane, 0, 0, 'WITHSCORES')[2] or false end
+      zput(t, b.keys.heads, lane, head)
+      if b.is_fair or flow.of(lane) then flow.index(b, lane, head) end
     end
     b.lanes = {}
   end
@@ -333,6 +338,19 @@ local function ring_for_room(b)
   end
 end
 
+-- On a board that coordinators serve: counts what was given out and what came back, and rings
+-- them where a task may be given to an agent that was not there to be given before.
+local function tell_dispatch(b)
+  local key, t = b.keys.board, b.t
+  if b.given > 0 then call('HINCRBY', key, 'distributed', b.given) end
+  if b.timed > 0 then call('HINCRBY', key, 'timed', b.timed) end
+  if b.waited > 0 then call('HINCRBY', key, 'waited', b.waited) end
+  if b.returned > 0 then call('HINCRBY', key, 'returned', b.returned) end
+  if not b.has_news then return end
+  local bell = dispatch_bell(t.prefix)
+  t.bells[bell] = t.bells[bell] and '' or b.name
+end
+
 local function finish(t)
   if t.ended_claims then locks.end_claims(t) end
   settle(t)
@@ -342,6 +360,7 @@ local function finish(t)
   if t.decisions then chooser.write(t) end
   for _, b in pairs(t.boards) do
     if b.is_limited and b.has_left then ring_for_room(b) end
+    if b.dispatched > t.ms then tell_dispatch(b) end
   end
   close(t)
 end

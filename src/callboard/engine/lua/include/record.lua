@@ -48,25 +48,27 @@ local function board(t, name)
   local b = t.boards[name]
   if b then return b end
   local keys = board_keys(t.prefix, name)
-  local h = call('HMGET', keys.board, 'step', 'paused', 'paused_kinds', 'limit', 'poison', 'crashes',
-    'idle', 'closed', 'journal', 'concurrency', 'claims_most', 'strategy',
-    'fair', 'virtual', 'aside')
+  -- Few fields are set, so that to read all costs less than to ask for each.
+  local set, fields = {}, call('HGETALL', keys.board)
+  for i = 1, #fields, 2 do set[fields[i]] = fields[i + 1] end
+  local is_closed = set.closed == '1'
   b = {
     t = t, name = name, keys = keys, records = {}, lanes = {},
-    step = tonumber(h[1]) or 60000000, is_new = not h[1],
-    paused = h[2] == '1' or t.paused or h[8] == '1', closed = h[8] == '1', has_journal = h[9] == '1',
-    paused_kinds = h[3] or '', limit = tonumber(h[4]) or 1000000,
-    poison = tonumber(h[5]) or 3, crashes = tonumber(h[6]) or 5,
-    is_idle = h[7] == '1', held = 0, reserved = 0,
-    is_fair = h[13] == '1', virtual = tonumber(h[14]) or 0, has_aside = h[15] == '1',
-    strategy = h[12] ~= 'best_idle' and h[12] or nil,
+    step = tonumber(set.step) or 60000000, is_new = not set.step,
+    paused = set.paused == '1' or t.paused or is_closed, closed = is_closed, has_journal = set.journal == '1',
+    paused_kinds = set.paused_kinds or '', limit = tonumber(set.limit) or 1000000,
+    poison = tonumber(set.poison) or 3, crashes = tonumber(set.crashes) or 5,
+    is_idle = set.idle == '1', held = 0, reserved = 0,
+    is_fair = set.fair == '1', virtual = tonumber(set.virtual) or 0, has_aside = set.aside == '1',
+    strategy = set.strategy ~= 'best_idle' and set.strategy or nil,
+    dispatched = tonumber(set.dispatched or '0'), given = 0, timed = 0, waited = 0, returned = 0,
   }
   t.boards[name] = b
-  if h[10] or h[11] then -- counted here, before any change, and kept up by each
-    b.is_limited, b.concurrency, b.claims_most = true, tonumber(h[10]), tonumber(h[11])
+  if set.concurrency or set.claims_most then -- counted here, before any change, and kept up by each
+    b.is_limited, b.concurrency, b.claims_most = true, tonumber(set.concurrency), tonumber(set.claims_most)
     b.held = call('ZCARD', keys.leases) - call('ZCARD', keys.parked)
     b.reserved = call('ZCARD', keys.reserved)
-    b.claims = b.claims_most and tonumber(call('HGET', keys.board, 'claims') or '0')
+    b.claims = b.claims_most and tonumber(set.claims or '0')
   end
   return b
 end

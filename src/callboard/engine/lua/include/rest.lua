@@ -5,7 +5,8 @@ local IDLE_MS, EMPTY_KEPT_MS, USUAL_STEP = 60000, 604800000, 60000000
 
 -- Fields of the board's hash that are no settings.
 local OWN = { step = true, created = true, idle = true, failed_from = true, empty_since = true,
-  claims = true, fair = true, virtual = true, aside = true }
+  claims = true, fair = true, virtual = true, aside = true, dispatched = true, distributed = true,
+  timed = true, waited = true, returned = true, dispatches_by = true }
 
 -- Whether somebody set something that would be lost with the board.
 local function is_configured(b)

@@ -14,13 +14,12 @@ local ROSTER = {
   gone_kept_ms = 86400000, -- then an agent without instances is forgotten
 }
 
--- The agent with its instances and their last heartbeats; nil where there is none, or
--- where `wanted`, a test of its first fields, says no.
-local function read_roster(t, id, wanted)
+-- The agent with its instances and their last heartbeats; nil where there is none.
+local function read_roster(t, id)
   local key = agent_key(t.prefix, id)
   local h = call('HMGET', key, 'profile', 'status', 'declared', 'gone', 'gone_since',
-    'max_concurrent', 'interval_ms', 'load_metrics', 'lapsed', 'revision', 'tag_list')
-  if not h[1] or wanted and not wanted(h[1], h[2], h[11] or '') then return nil end
+    'max_concurrent', 'interval_ms', 'load_metrics', 'lapsed', 'revision')
+  if not h[1] then return nil end
   local roster = {
     id = id, key = key, profile = h[1], status = h[2], declared = h[3] or h[2], gone = h[4],
     gone_since = tonumber(h[5]) or 0, max_concurrent = tonumber(h[6]) or 100,

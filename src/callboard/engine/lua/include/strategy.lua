@@ -57,13 +57,15 @@ do
   local function load_of(c) return c.held + c.reserved end
 
   -- Between equal scores: the lower share of its room taken, the higher priority, the longer
-  -- waiting; then whoever comes first.
+  -- waiting, the longer without a turn where turns are counted; then whoever comes first.
   function strategies.is_before(x, y)
     local taken, other = load_of(x) / x.limit, load_of(y) / y.limit
     if taken ~= other then return taken < other end
     local mine, its = x.priority or 0, y.priority or 0
     if mine ~= its then return mine > its end
-    return (x.waited_ms or 0) > (y.waited_ms or 0)
+    local waited, as_long = x.waited_ms or 0, y.waited_ms or 0
+    if waited ~= as_long then return waited > as_long end
+    return (x.turn or 0) < (y.turn or 0)
   end
 
   local is_before = strategies.is_before

@@ -308,7 +308,7 @@ local function send_plain(b, plain)
   send('HSET', b.keys.tasks, plain.bodies)
   for lane, scores in pairs(plain.lanes) do
     send('ZADD', b.keys.lane .. lane, scores)
-    b.lanes[lane] = true
+    b.lanes[lane], b.has_news = true, b.has_news or not chooser.is_unserved(b.t, lane)
   end
   plain.states, plain.bodies, plain.lanes = {}, {}, {}
 end

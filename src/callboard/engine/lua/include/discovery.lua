@@ -1,0 +1,44 @@
+-- Finding agents: those that have all of what is asked for, healthiest first.
+-- include roster
+
+-- Among equally healthy ones the one registered first goes before. None is healthier than 1,
+-- so the look, which goes by registration, ends once it has found as many such as are wanted.
+local discovery = { seen = 10000, page = 250 }
+
+-- At most `limit` of the agents, as { roster, health, order }.
+function discovery.find(t, lane, status, tags, min_health, limit)
+  local found, perfect, at = {}, 0, 0
+  local is_any, pcall_engine = lane == ';;;;', redis.pcall
+  -- Somebody else's value under our name is passed over.
+  local function is_wanted(id)
+    local h = pcall_engine('HMGET', agent_key(t.prefix, id), 'profile', 'status', 'tag_list')
+    local profile = h[1]
+    if not profile or status ~= '' and status ~= h[2] then return false end
+    if not is_any and not fits(profile, lane) then return false end
+    if tags == '' then return true end
+    local missing = {}
+    lacks(tags, h[3] or '', 'tag', missing)
+    return #missing == 0
+  end
+  -- bounded by `seen`
+  while at < discovery.seen and perfect < limit do
+    local ids = call('ZRANGE', agents_known_key(t.prefix), at, at + discovery.page - 1)
+    for i = 1, #ids do
+      local roster = is_wanted(ids[i]) and read_roster(t, ids[i])
+      local health = roster and health_of(t, roster)
+      if health and health >= min_health then
+        found[#found + 1] = { roster = roster, health = health, order = at + i }
+        if health == 1 then perfect = perfect + 1 end
+        if perfect == limit then break end
+      end
+    end
+    if #ids < discovery.page then break end
+    at = at + discovery.page
+  end
+  table.sort(found, function(x, y)
+    if x.health ~= y.health then return x.health > y.health end
+    return x.order < y.order
+  end)
+  for i = #found, limit + 1, -1 do found[i] = nil end
+  return found
+end

@@ -1,0 +1,23 @@
+"""The REST interface of the source documents, in exactly its shapes and statuses."""
+
+from __future__ import annotations
+
+from callboard.http.documented import (
+    agents,
+    balancer,
+    health,
+    inbox,
+    messages,
+    metrics,
+    peers,
+    stream,
+    tasks,
+)
+from callboard.http.route import Route
+
+_MODULES = (health, agents, tasks, balancer, messages, peers, inbox, stream, metrics)
+
+
+def routes() -> list[Route]:
+    """All documented routes."""
+    return [route for module in _MODULES for route in module.routes()]

@@ -1,0 +1,27 @@
+"""Teams: their descriptions, by name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from callboard.operations.operation import Operation
+from callboard.services.teams import Teams
+
+
+def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
+    return Operation(service="teams", method=method, function=function, **rest)
+
+
+_read = partial(_operation, verb="GET", role="read", is_repeatable=True)
+
+_ONE: Final = "/teams/{name}"
+
+OPERATIONS: Final = (
+    _read("list", Teams.list, path="/teams", answers="teams"),
+    _read("get", Teams.get, path=_ONE, answers="team"),
+    _read("versions", Teams.versions, path=f"{_ONE}/versions", answers="versions"),
+    _operation("add", Teams.add, verb="PUT", path=_ONE, role="operate", answers="team"),
+    _operation("remove", Teams.remove, verb="DELETE", path=_ONE, role="operate", answers=""),
+)

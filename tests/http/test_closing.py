@@ -1,0 +1,131 @@
+"""Waits that last end where their own connection is closed: to an engine, and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import callboard
+from callboard.app import Callboard
+from callboard.exceptions import EngineUnavailable
+from tests.http.support import Served
+
+PATIENCE = 5.0
+
+
+async def _until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def _request(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    waiting = asyncio.create_task(cb.messages.request("nobody", 1, timeout=60))
+    await _until(lambda: other.messages.take("nobody"))
+    return waiting
+
+
+async def _listen(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async for _ in cb.messages.listen("mira"):
+            heard.set()
+
+    waiting = asyncio.create_task(listen())
+    await other.messages.send("mira", 1)
+    await asyncio.wait_for(heard.wait(), PATIENCE)
+    return waiting
+
+
+async def _serve(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    heard = asyncio.Event()
+
+    async def handler(_: object) -> None:
+        heard.set()
+
+    waiting = asyncio.create_task(cb.messages.serve("mira", handler, concurrency=2))
+    await other.messages.send("mira", 1)
+    await asyncio.wait_for(heard.wait(), PATIENCE)
+    return waiting
+
+
+async def _result(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    handle = await other.tasks.submit("greet")
+    began = asyncio.Event()
+
+    async def wait() -> None:
+        began.set()
+        await cb.tasks.handle(handle.id).result(timeout=60)
+
+    waiting = asyncio.create_task(wait())
+    await began.wait()
+    return waiting
+
+
+async def _lock(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    await other.locks.acquire("file:a", owner="first")
+    waiting = asyncio.create_task(cb.locks.acquire("file:a", owner="second", wait=60))
+
+    async def is_waiting() -> bool:
+        return (await other.locks.get("file:a")).waiting_count == 1
+
+    await _until(is_waiting)
+    return waiting
+
+
+async def _follow(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
+    heard = asyncio.Event()
+    began = await other.events.cursor()
+
+    async def follow() -> None:
+        async for _ in cb.events.follow(began):
+            heard.set()
+
+    waiting = asyncio.create_task(follow())
+    await other.tasks.submit("greet")
+    await asyncio.wait_for(heard.wait(), PATIENCE)
+    return waiting
+
+
+WAITS = {
+    "request": _request,
+    "listen": _listen,
+    "serve": _serve,
+    "result": _result,
+    "lock": _lock,
+    "follow": _follow,
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize("way", ["engine", "http"])
+async def test_a_wait_ends_where_its_connection_is_closed(
+    served: Served, valkey_url: str, namespace: str, way: str, wait: str
+) -> None:
+    url = valkey_url if way == "engine" else served.url
+    async with callboard.connect(valkey_url, namespace=namespace) as other:
+        cb = await callboard.connect(url, namespace=namespace).open()
+        waiting = await WAITS[wait](cb, other)
+
+        await cb.close()
+
+        with pytest.raises(EngineUnavailable, match="closed"):
+            await asyncio.wait_for(waiting, PATIENCE)
+
+
+@pytest.mark.parametrize("way", ["engine", "http"])
+async def test_a_wait_for_a_lock_that_is_closed_leaves_its_place_in_line(
+    served: Served, valkey_url: str, namespace: str, way: str
+) -> None:
+    url = valkey_url if way == "engine" else served.url
+    async with callboard.connect(valkey_url, namespace=namespace) as other:
+        cb = await callboard.connect(url, namespace=namespace).open()
+        waiting = await _lock(cb, other)
+
+        await cb.close()
+
+        assert (await other.locks.get("file:a")).waiting_count == 0
+        assert isinstance(waiting.exception(), EngineUnavailable)
