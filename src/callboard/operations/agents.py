@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from callboard.domain.agent import AgentSpec
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.services.agents import Agents
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="agents", method=method, function=function, is_repeatable=True, **rest)
-
-
+_operation = operations_of("agents", is_repeatable=True)
 _read = partial(_operation, verb="GET", role="read")
 _work = partial(_operation, verb="POST", role="work")
 _steer = partial(_operation, verb="POST", role="operate")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.services.boards import Boards
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="boards", method=method, function=function, is_repeatable=True, **rest)
-
-
+_operation = operations_of("boards", is_repeatable=True)
 _read = partial(_operation, verb="GET", role="read")
 _steer = partial(_operation, verb="POST", role="operate", answers="")
 

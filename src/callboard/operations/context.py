@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from callboard.operations.operation import BOUNDED, Operation
+from callboard.operations.operation import BOUNDED, operations_of
 from callboard.operations.wires import Names
 from callboard.services.context import Contexts
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="context", method=method, function=function, **rest)
-
-
+_operation = operations_of("context")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _work = partial(_operation, verb="POST", role="work")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from callboard.domain.retry import Failure
-from callboard.operations.operation import Operation, Wire
+from callboard.operations.operation import Wire, operations_of
 from callboard.services.errors import Errors
 
 
@@ -15,10 +14,7 @@ def _failure(error: Any) -> Any:
     return Failure.from_exception(error) if isinstance(error, BaseException) else error
 
 
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="errors", method=method, function=function, **rest)
-
-
+_operation = operations_of("errors")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _work = partial(_operation, verb="POST", role="work")
 _steer = partial(_operation, verb="POST", role="operate", is_repeatable=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from callboard.domain.event import Event, Fact, Gap
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.services.events import Events
 
 
@@ -54,10 +53,7 @@ def _page(page: tuple[list[Event | Gap], str]) -> EntryPage:
     return EntryPage([entry(event) for event in page[0]], page[1])
 
 
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="events", method=method, function=function, **rest)
-
-
+_operation = operations_of("events")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 
 OPERATIONS: Final = (

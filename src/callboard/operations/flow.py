@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from callboard.domain.flow import FlowHolder, FlowKey, FlowLimits
-from callboard.operations.operation import Operation, Wire
+from callboard.operations.operation import Wire, operations_of
 from callboard.operations.wires import Names
 from callboard.services.flow import Flow
 
@@ -94,10 +94,7 @@ def _keys_sent(keys: Iterable[FlowKey]) -> list[Key]:
     return [key_sent(key) for key in keys]
 
 
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="flow", method=method, function=function, is_repeatable=True, **rest)
-
-
+_operation = operations_of("flow", is_repeatable=True)
 _one: Final[Any] = {"answers": "key", "result": Key, "render": key_sent}
 _many: Final[Any] = {"answers": "keys", "result": list[Key], "render": _keys_sent}
 _read = partial(_operation, verb="GET", role="read")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from callboard.locking import Locks
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.operations.wires import HELD, OWNER, OWNER_OR_NONE, SUBJECT
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="locks", method=method, function=function, **rest)
-
-
+_operation = operations_of("locks")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _work = partial(_operation, verb="POST", role="work")
 

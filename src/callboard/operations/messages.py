@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.domain.message import Hearing, MessageSpec
 from callboard.messaging import Messages
-from callboard.operations.operation import Operation, Wire
+from callboard.operations.operation import Wire, operations_of
 from callboard.operations.wires import ADDRESS, OWNER_OR_NONE, address_sent, address_taken
 
 
@@ -45,10 +45,7 @@ def _specs_taken(specs: list[MessageSpec]) -> list[MessageSpec]:
     ]
 
 
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="messages", method=method, function=function, **rest)
-
-
+_operation = operations_of("messages")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _work = partial(_operation, verb="POST", role="work")
 _each = partial(_work, answers="answers", is_repeatable=True)

@@ -325,6 +325,15 @@ def named_of(values: Iterable[dict[str, Any] | msgspec.Struct]) -> dict[str, Any
     return found
 
 
+def operations_of(service: str, **usual: Any) -> Callable[..., Operation]:
+    """What makes the operations of a service, by method and function; *usual* holds for all."""
+
+    def make(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
+        return Operation(service=service, method=method, function=function, **usual, **rest)
+
+    return make
+
+
 def plain(annotation: Any) -> Any:
     """The annotation as msgspec knows it: an iterable of something is a list of it."""
     origin = typing.get_origin(annotation)

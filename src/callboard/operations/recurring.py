@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from callboard.domain.recurring import Template
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.services.recurring import Recurrences
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="recurring", method=method, function=function, **rest)
-
-
+_operation = operations_of("recurring")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _steer = partial(_operation, verb="POST", role="operate", answers="recurring")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.runs import Runs
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="runs", method=method, function=function, **rest)
-
-
+_operation = operations_of("runs")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _steer = partial(_operation, verb="POST", role="operate", answers="run")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from callboard.operations.operation import Operation
+from callboard.operations.operation import operations_of
 from callboard.services.scheduler import Scheduler
 
-
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="scheduler", method=method, function=function, **rest)
-
-
+_operation = operations_of("scheduler")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _steer = partial(_operation, role="operate")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from callboard.app import BoardTasks
 from callboard.domain.retry import Failure
 from callboard.domain.task import Claimed, Status, TaskSpec
 from callboard.engine.answers import Answer
-from callboard.operations.operation import BOUNDED, Operation
+from callboard.operations.operation import BOUNDED, operations_of
 from callboard.operations.wires import Names
 from callboard.services.claims import Claims, Step
 from callboard.services.tasks import TaskHandle
@@ -118,10 +118,7 @@ def _stepped(step: Step) -> Stepped:
 _CLAIMED: Final = ClaimedTask.__struct_fields__
 
 
-def _operation(method: str, function: Callable[..., Any], **rest: Any) -> Operation:
-    return Operation(service="tasks", method=method, function=function, **rest)
-
-
+_operation = operations_of("tasks")
 _read = partial(_operation, verb="GET", role="read", is_repeatable=True)
 _work = partial(_operation, verb="POST", role="work", answers="answer", is_repeatable=True)
 _each = partial(_operation, verb="POST", role="work", answers="answers", is_repeatable=True)
