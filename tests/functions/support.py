@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from callboard.domain.event import Event, Gap
-from callboard.domain.task import LETTERS, Claimed, Record, Status, Task, TaskSpec, parse_record
+from callboard.domain.record import Claimed, Record, parse_record
+from callboard.domain.task import LETTERS, Status, Task, TaskSpec
 from callboard.engine import codec
 from callboard.engine.connection import Connection
 from callboard.engine.functions import Functions
@@ -177,7 +178,8 @@ class Stage:
 
     async def submit(self, *specs: TaskSpec | str, board: str = BOARD) -> Reply:
         tasks = [spec(one) if isinstance(one, str) else one for one in specs]
-        return await self.call("task_submit", board, len(tasks), "tests", *values_of(tasks))
+        common, values = codec.values_of_rows([codec.row_of(one) for one in tasks])
+        return await self.call("task_submit", board, len(tasks), "tests", common, *values)
 
     async def submit_all(self, specs: Iterable[TaskSpec], board: str = BOARD) -> None:
         """Submit any number in batches of 1,000, in the order given."""
@@ -218,9 +220,15 @@ class Stage:
         assert (await self.claim(agent, wants, instance=instance, wait=3_600)).status == "empty"
 
     async def take(
-        self, task_id: str, agent: str = MIRA, *, instance: str = "i1", board: str = BOARD
+        self,
+        task_id: str,
+        agent: str = MIRA,
+        *,
+        instance: str = "i1",
+        board: str = BOARD,
+        request: str = "",
     ) -> Reply:
-        return await self.call("task_take", board, agent, instance, task_id, LEASE_MS)
+        return await self.call("task_take", board, agent, instance, request, task_id, LEASE_MS)
 
     async def held(self, task_id: str, agent: str = MIRA, *, instance: str = "i1") -> int:
         """Take one task; answers its fence."""

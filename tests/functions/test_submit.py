@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.functions.support import MIRA, Stage, spec
+from callboard.domain.task import Requirements, TaskSpec
+from tests.functions.support import BOARD, MIRA, NOOR, Stage, spec
 
 pytestmark = pytest.mark.every_engine
 
@@ -37,6 +38,68 @@ async def test_a_large_payload_is_part_of_the_body(stage: Stage, first: int, sec
 
     assert (await stage.submit(spec("t", payload=payloads[1], title="t"))).status == "id_conflict"
     assert (await stage.submit(spec("t", payload=payloads[0], title="t"))).facts[0] == "e"
+
+
+PLAIN = [
+    *(spec(f"p-{n}", payload={"n": n}) for n in range(3)),
+    spec("q", kind="other", requirements=Requirements(capabilities=("code", "text"))),
+    spec("keyed", concurrency_key="k", fairness_key="f"),
+    spec("urgent", priority=7),
+]
+
+
+@pytest.mark.parametrize("specs", [PLAIN[:3], PLAIN], ids=["pairs", "rows"])
+async def test_plain_tasks_are_written_as_the_general_way_writes_them(
+    stage: Stage, engine_url: str, specs: list[TaskSpec]
+) -> None:
+    """A row that stands there twice is dealt with in the general way, and adds nothing."""
+    other = await Stage.open(engine_url, f"{stage.name}-other", MIRA, NOOR)
+    try:
+        reply = await stage.submit(*specs)
+        general = await other.submit(*specs, specs[0])
+
+        assert reply.facts[0] == "c" * len(specs)
+        assert general.facts[0] == "c" * len(specs) + "e"
+        assert await other.dump() == await stage.dump()
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize("board", ["strategy", "waiter", "awaited", "closed"])
+async def test_what_needs_the_general_way_gets_it(stage: Stage, board: str) -> None:
+    if board == "strategy":
+        await stage.agent(MIRA)
+        await stage.configure(strategy="round_robin")
+    if board == "waiter":
+        await stage.wait_as(MIRA)
+    if board == "awaited":
+        await stage.submit(spec("later", "t"))
+    if board == "closed":
+        await stage.configure(closed="1")
+
+    reply = await stage.submit("t")
+
+    if board == "closed":
+        assert reply.status == "board_closed"
+    elif board == "awaited":
+        await stage.complete("t", await stage.held("t"))
+        assert await stage.status("later") == "pending"
+    else:
+        assert await stage.status("t") == "assigned"
+
+
+@pytest.mark.parametrize("is_general", [False, True], ids=["plain", "general"])
+async def test_pairs_are_refused_as_rows_are(stage: Stage, is_general: bool) -> None:
+    lane = "work;;;;"
+    rows = ["a", b'{"kind":"work"}', "b", b'{"kind":"work"}']
+    if is_general:
+        rows += rows[:2]
+    await stage.submit(spec("b", payload=1))
+
+    reply = await stage.call("task_submit", BOARD, len(rows) // 2, "", f"||{lane}|0||", *rows)
+
+    assert (reply.status, reply.facts) == ("id_conflict", ["b"])
+    assert await stage.status("a") == "gone"
 
 
 async def test_an_id_is_known_after_its_task_was_purged(stage: Stage) -> None:

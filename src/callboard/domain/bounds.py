@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import accumulate
+from typing import Any, Final
 
 from callboard.domain.names import NAME, check_name
 from callboard.exceptions import InvalidArgument
+
+DEPTH_MAX: Final = 100
+"""Levels of lists and objects in a value: with what is put around it, it stays within the 128
+that strict readers take, and far within what this interpreter's recursion allows."""
+
+SHALLOW_BYTES: Final = 2 * DEPTH_MAX
+"""JSON of so many bytes has no room for more levels."""
+
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def check_whole(what: str, value: Any, low: int, high: int) -> int:
@@ -47,6 +59,38 @@ def check_string(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
     return value
+
+
+def check_depth(what: str, encoded: bytes) -> None:
+    """Refuse JSON that is nested more than 100 levels deep: it could not be read everywhere.
+
+    Raises:
+        InvalidArgument: It is.
+    """
+    if is_deeper(encoded, DEPTH_MAX):
+        raise too_deep(what)
+
+
+def too_deep(what: str) -> InvalidArgument:
+    """The error about a value that is nested too deeply, or contains itself."""
+    return InvalidArgument(
+        f"{what} is nested more than {DEPTH_MAX} levels deep. Flatten it, or pass it as a string.",
+        field=what,
+    )
+
+
+def is_deeper(encoded: bytes, most: int) -> bool:
+    """Whether JSON is nested in more than *most* levels; its strings are passed over.
+
+    Few values have so many brackets at all; of those that do, they are added up.
+    """
+    if len(encoded) <= 2 * most or encoded.count(b"[") + encoded.count(b"{") <= most:
+        return False
+    if b"\\" in encoded:
+        encoded = encoded.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(encoded.split(b'"')[::2])
+    steps = array("b", outside.translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) > most
 
 
 def check_list(what: str, values: Any) -> list[Any]:

@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from callboard.domain import task as tasks
+from callboard.domain.bounds import SHALLOW_BYTES, check_depth, too_deep
 from callboard.domain.flow import flow_field
-from callboard.domain.graph import sort_batch
 from callboard.domain.names import check_name
+from callboard.domain.ordering import sort_batch
+from callboard.domain.record import Claimed, Record, parse_record
 from callboard.domain.retry import DEFAULT_POLICY, RetryPolicy
 from callboard.exceptions import InvalidArgument, TooLarge
 
@@ -37,22 +39,29 @@ def encode_json(what: str, value: Any, limit: int = tasks.PAYLOAD_BYTES_MAX) -> 
     """JSON of *value*, verbatim where it is ``msgspec.Raw`` already.
 
     Raises:
-        InvalidArgument: It has no JSON form, holds NaN or Infinity, or is not JSON.
+        InvalidArgument: It has no JSON form, holds NaN or Infinity, is not JSON, or is nested
+            more than 100 levels deep.
         TooLarge: It is over *limit* bytes.
     """
     if isinstance(value, msgspec.Raw):
         encoded = bytes(value)
+        if len(encoded) > SHALLOW_BYTES:
+            check_depth(what, encoded)
         try:
             msgspec.json.decode(encoded)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"{what} is not valid JSON: {error}.", field=what) from error
     else:
         try:
             encoded = _encoder.encode(value)
-        except (TypeError, ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise too_deep(what) from error
+        except (TypeError, ValueError) as error:
             raise InvalidArgument(
                 f"{what} cannot be written as JSON: {error}.", field=what
             ) from error
+        if len(encoded) > SHALLOW_BYTES:
+            check_depth(what, encoded)
         # The encoder writes null for numbers that JSON does not have.
         if b"null" in encoded and value is not None and not _is_finite(value):
             raise InvalidArgument(
@@ -286,6 +295,17 @@ def _key(what: str, key: Any) -> str:
     return str(key)
 
 
+def values_of_rows(rows: Sequence[Row]) -> tuple[str, list[str | bytes]]:
+    """The spec that all rows have and nothing else, with two values a row; else none, and all."""
+    spec = rows[0][2]
+    values: list[str | bytes] = []
+    for task_id, body, own, options, payload in rows:
+        if own != spec or options or payload:
+            return "", [value for row in rows for value in row]
+        values += (task_id, body)
+    return spec, values
+
+
 def row_bytes(row: Row) -> int:
     """About what a row takes in a call."""
     return len(row[1]) + len(row[3]) + len(row[4]) + 100
@@ -330,14 +350,14 @@ def body_of(raw: bytes) -> tasks.Body:
     return _body_decoder.decode(raw)
 
 
-def claimed_of(board: str, values: Sequence[Any]) -> list[tasks.Claimed]:
+def claimed_of(board: str, values: Sequence[Any]) -> list[Claimed]:
     """The tasks in the flat part of a claim's reply, five values each."""
-    return [tasks.Claimed(board, *values[i : i + 5]) for i in range(0, len(values), 5)]
+    return [Claimed(board, *values[i : i + 5]) for i in range(0, len(values), 5)]
 
 
-def record_of(raw: bytes) -> tasks.Record | None:
+def record_of(raw: bytes) -> Record | None:
     """The moving record in what ``task_read`` gave; None where there is none, or not any more."""
-    return tasks.parse_record(raw) if raw.count(b"|") >= 15 else None
+    return parse_record(raw) if raw.count(b"|") >= 15 else None
 
 
 def task_of(board: str, task_id: str, values: Sequence[Any]) -> tasks.Task | None:
@@ -412,7 +432,7 @@ def _answers(extra: Mapping[str, bytes]) -> tuple[msgspec.Raw, ...]:
 
 def summary_of(task_id: bytes, raw: bytes) -> tasks.TaskSummary:
     """A line of a list from an id and its record."""
-    record = tasks.parse_record(raw)
+    record = parse_record(raw)
     return tasks.TaskSummary(
         id=task_id.decode(),
         kind=record.kind,

@@ -15,10 +15,12 @@ from callboard.domain import task as tasks
 from callboard.domain.bounds import check_ids, check_text, check_whole
 from callboard.domain.graph import GraphNode, TaskGraph
 from callboard.domain.names import check_name
+from callboard.domain.repeats import operation_id
 from callboard.domain.task import Note, Status, Task, TaskSpec, TaskSummary
 from callboard.domain.why import Why, explain
 from callboard.engine import codec
 from callboard.engine.answers import Answer, Answers, answers_of, checked, finish_cascade
+from callboard.engine.gathering import Gathering
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import (
     CallboardError,
@@ -37,6 +39,8 @@ IN_FLIGHT: Final = 2
 
 BOUNDED_AT_ONCE: Final = 50
 """Tasks in one reply where their bytes are bounded: some 100 MiB of the largest."""
+
+_EXISTED: Final = ord("e")
 
 GRAPH_MAX: Final = 100_000
 QUEUED_COUNTED: Final = 2_000
@@ -125,6 +129,7 @@ class Tasks:
         self._functions = namespace.functions
         self.board = check_name("board", board)
         self._wait_finished = wait_finished
+        self._single = Gathering(self._submit_single, codec.row_bytes)
 
     async def submit(self, kind: str, payload: Any = None, **fields: Any) -> TaskHandle:
         """Add one task; *fields* are those of ``TaskSpec``. Idempotent where it has an id.
@@ -138,9 +143,7 @@ class Tasks:
         if spec.depends_on:
             return (await self.submit_many([spec]))[0]
         row = codec.row_of(spec)
-        existed: dict[str, bool] = {}
-        await self._submitted([row[0]], self._submit([row], ""), existed)
-        return TaskHandle(self, row[0], existed[row[0]])
+        return TaskHandle(self, row[0], await self._single.add(row))
 
     async def submit_many(
         self, specs: Iterable[TaskSpec], *, created_by: str = ""
@@ -190,12 +193,19 @@ class Tasks:
         return existed
 
     async def _submit(self, batch: Sequence[codec.Row], created_by: str) -> list[Any]:
-        values = [value for row in batch for value in row]
+        spec, values = codec.values_of_rows(batch)
         reply = await self._functions.call(
-            "task_submit", self.board, len(batch), created_by, *values
+            "task_submit", self.board, len(batch), created_by, spec, *values
         )
         checked(reply, "ok", board=self.board)
         return reply
+
+    async def _submit_single(self, batch: Sequence[codec.Row]) -> list[bool]:
+        """Add tasks that were submitted one by one; of each, whether it was there before."""
+        reply = await self._submit(batch, "")
+        if reply[2]:
+            await finish_cascade(self._functions)
+        return [outcome == _EXISTED for outcome in reply[1]]
 
     async def _submitted(
         self, ids: Sequence[str], call: Awaitable[list[Any]], existed: dict[str, bool]
@@ -473,12 +483,18 @@ class Tasks:
             answers += answers_of(ids, reply[1])
         return answers
 
-    async def note(self, task_id: str, content: str, *, author: str = "") -> None:
-        """Append a note of at most 64 KiB. Raises TaskNotFound, TooLarge."""
+    async def note(
+        self, task_id: str, content: str, *, author: str = "", request_id: str | None = None
+    ) -> None:
+        """Append a note of at most 64 KiB. Raises TaskNotFound, TooLarge.
+
+        Args:
+            request_id: Makes the call repeatable for ten minutes: the repeat adds nothing.
+        """
         if not isinstance(content, str):
             raise InvalidArgument("A note is text.", field="content")
         encoded = codec.encode_json("note", {"author": author, "content": content}, 65_536)
-        operation = tasks.new_id()
+        operation = operation_id(request_id, "note", self.board, task_id, encoded)
         reply = await self._functions.call(
             "task_note", self.board, author, check_name("task id", task_id), operation, encoded
         )

@@ -33,7 +33,7 @@ if count > 0 and overlap == 1 and h[2] then
 end
 if outcome == 'fired' then
   b = board(t, board_name)
-  local _, new, no = submit_check(b, ARGV, tasks_at, count)
+  local _, new, no = submits.check(b, ARGV, tasks_at, count)
   if no and no[1] ~= 'id_conflict' then return no end
   fresh = new or fresh
   if #fresh == 0 then outcome = 'exists' end
@@ -43,11 +43,11 @@ if expected_ms == 0 and outcome == 'exists' then
 end
 touch('ZCARD', keys.due)
 touch('XLEN', events_key(t.prefix))
-if #fresh > 0 then touch_for_submit(b, fresh) end
+if #fresh > 0 then submits.touch(b, fresh) end
 
 -- writes
 t.by = by
-if #fresh > 0 then submit_write(b, fresh) end
+if #fresh > 0 then submits.write(b, fresh) end
 if expected_ms > 0 then
   zput(t, keys.due, name, next_ms > 0 and next_ms)
   if h[5] then

@@ -24,14 +24,14 @@ if there[1] then
   return { 'run_conflict', run }
 end
 local leads, own = board(t, lead_board), board(t, run)
-local rows, fresh, no = submit_check(leads, ARGV, lead_at, 1)
+local rows, fresh, no = submits.check(leads, ARGV, lead_at, 1)
 if no and no[1] ~= 'id_conflict' then return no end
 if no or #fresh == 0 or not own.is_new then return { 'run_conflict', run } end
 own.has_journal = true
 touch_events(own)
 touch('ZCARD', keys.all)
 touch('ZCARD', keys.due)
-touch_for_submit(leads, fresh)
+submits.touch(leads, fresh)
 
 -- writes
 t.by = by
@@ -54,6 +54,6 @@ call('HSET', keys.run, 'team', team, 'version', version, 'request', request, 'va
 zput(t, keys.all, run, t.ms)
 zput(t, keys.due, run, t.ms + timeout_ms + UNLED_MS)
 fact(t, 'run:created', run, run, 'planning', '', 0, team .. '|' .. version)
-submit_write(leads, fresh)
+submits.write(leads, fresh)
 finish(t)
 return { 'ok' }

@@ -23,10 +23,10 @@ if not RUN_ENDED[r.phase] or r.generation ~= generation then
 end
 local leads = board(t, lead_board)
 touch_board(r.board)
-local rows, fresh, no = submit_check(leads, ARGV, lead_at, 1)
+local rows, fresh, no = submits.check(leads, ARGV, lead_at, 1)
 if no and no[1] ~= 'id_conflict' then return no end
 if no or #fresh == 0 then return { 'run_conflict', run } end
-touch_for_submit(leads, fresh)
+submits.touch(leads, fresh)
 touch('ZCARD', r.keys.due)
 
 -- writes
@@ -45,7 +45,7 @@ r.board.closed, r.board.paused = false, t.paused
 t.cascade = {}
 local answers = {}
 for i = 1, count do answers[i] = revive(r.board, ARGV[lead_at + ROW + i - 1], '', '', i) end
-submit_write(leads, fresh)
+submits.write(leads, fresh)
 cascade(t)
 finish(t)
 return { 'ok', generation + 1, t.more and 'more' or '', concat(answers, ',') }

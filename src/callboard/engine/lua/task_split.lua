@@ -19,7 +19,7 @@ if no and has_given_up(r, fence) then return { 'replayed' } end
 if no then return { no } end
 if has(r, 'C') then return { 'cancel_requested' } end
 local parent = { id = id, deps = {}, options = {}, is_referred = has(r, 'D') }
-local rows, fresh, impossible = submit_check(b, ARGV, tasks_at, count, parent)
+local rows, fresh, impossible = submits.check(b, ARGV, tasks_at, count, '', parent)
 if impossible then return impossible end
 touch_board(b)
 touch_holders(b, { id })
@@ -27,12 +27,12 @@ touch('SCARD', b.keys.needs .. id)
 
 -- writes
 t.by = instance
-submit_write(b, fresh)
+submits.write(b, fresh)
 leave(b, id, r)
 unflag(r, 'S')
 unflag(r, 'G')
 if policy ~= '' then flag(r, policy) end
-local is_blocked, failed = link(b, parent, r)
+local is_blocked, failed = submits.link(b, parent, r)
 r[SINCE] = tostring(t.ms)
 local earlier = recall(b, id, 'children')
 remember(b, id, r, 'children', (earlier and earlier .. ';' or '') .. concat(parent.deps, ','))

@@ -3,7 +3,10 @@
 
 local CYCLE_VISITS = 20000
 local LANES_MOST = 4000
+local submits = {}
+
 local ROW = 5 -- values a task: id, body, spec, options, payload
+local PAIR = 2 -- values a task where all have one spec and nothing else: id, body
 
 -- The optional part of a row, `letter=value` lines: d dependencies, u unique key,
 -- w delay ms, n not before ms, x deadline ms, s suggested agent|ms, t parent.
@@ -22,8 +25,16 @@ local function split_ids(text)
   return ids
 end
 
-local function read_rows(rows, at, count)
+-- Of pairs `spec` is that of all, else it is empty.
+local function read_rows(rows, at, count, spec)
   local tasks = {}
+  if spec ~= '' then
+    for i = 1, count do
+      local base = at + (i - 1) * PAIR
+      tasks[i] = { id = rows[base], body = rows[base + 1], spec = spec, payload = '', options = NO_OPTIONS }
+    end
+    return tasks
+  end
   for i = 1, count do
     local base = at + (i - 1) * ROW
     local options = options_of(rows[base + 3])
@@ -136,10 +147,10 @@ local function cycle_refusal(b, fresh, by_id)
   end
 end
 
--- All refusals of a submit; answers the rows that are new. Reads only. A task that is
--- split is `parent`: it will depend on all of the rows.
-local function submit_check(b, rows, at, count, parent)
-  local tasks = read_rows(rows, at, count)
+-- All refusals of a submit; answers the rows that are new. Reads only. `spec` is that of
+-- pairs. A task that is split is `parent`: it will depend on all of the rows.
+function submits.check(b, rows, at, count, spec, parent)
+  local tasks = read_rows(rows, at, count, spec or '')
   local fresh, refusal = sort_out(b, tasks)
   if refusal then return nil, nil, refusal end
   local by_id, deps = {}, {}
@@ -168,7 +179,7 @@ local function submit_check(b, rows, at, count, parent)
   return tasks, fresh, refusal
 end
 
-local function link(b, task, r)
+function submits.link(b, task, r)
   local t, keys, unmet, failed = b.t, b.keys, {}, {}
   for i = 1, #task.deps do
     local dep = task.deps[i]
@@ -248,7 +259,7 @@ local function place_new(b, task, r, index, is_blocked)
 end
 
 -- Plain tasks reach few keys; options, and tasks that others wait for, may reach any.
-local function touch_for_submit(b, fresh)
+function submits.touch(b, fresh)
   b.is_awaited = call('ZCARD', b.keys.unresolved) > 0
   local is_special = b.is_awaited
   for i = 1, #fresh do
@@ -276,7 +287,7 @@ local function write_special(b, task, index, awaited, born_failed)
   end
   local is_blocked, failed = false, nil
   if next(task.options) or task.payload ~= '' then remember_options(b, task, r) end
-  if task.deps then is_blocked, failed = link(b, task, r) end
+  if task.deps then is_blocked, failed = submits.link(b, task, r) end
   if is_blocked and failed and #failed > 0 then born_failed[#born_failed + 1] = { task.id, failed } end
   place_new(b, task, r, index, is_blocked)
   hput(t, b.keys.tasks, task.id, task.body)
@@ -287,56 +298,141 @@ end
 -- A spec without time limits, flags or retry policy: lane and priority.
 local PLAIN_SPEC = '^||([^|]*)|(%-?%d+)||$'
 
--- A task without options that nobody waits for, written as text: most are.
-local function write_plain(b, task, lane, priority, index, plain)
-  local t, id, n = b.t, task.id, #plain.states
-  plain.states[n + 1] = id
-  plain.states[n + 2] = 'p|0|0||||||' .. lane .. '|' .. priority .. '|0|0||||' .. t.ms
-  plain.bodies[n + 1], plain.bodies[n + 2] = id, task.body
-  local scores = plain.lanes[lane]
-  if not scores then scores = {}; plain.lanes[lane] = scores end
-  n = #scores
-  scores[n + 1], scores[n + 2] = int(t.now + index - priority * b.step), id
-  local lines = lines_of(t, 'task:created', b.name)
-  lines[#lines + 1] = id .. '|pending||0'
-  b.records[id] = nil
+-- Tasks without options that nobody waits for, written as text: most are. Each list is what
+-- one command takes.
+local function plain_batch() return { count = 0, ids = {}, states = {}, bodies = {}, lanes = {}, specs = {} } end
+
+-- What all plain tasks of this spec have in common; false where the spec is not plain.
+local function plain_spec(b, plain, spec)
+  local common = plain.specs[spec]
+  if common ~= nil then return common end
+  common = false
+  local lane, priority = match(spec, PLAIN_SPEC)
+  if lane then
+    local scores = plain.lanes[lane] or {}
+    plain.lanes[lane] = scores
+    common = {
+      lane = lane, scores = scores, base = b.t.now - priority * b.step,
+      record = 'p|0|0||||||' .. lane .. '|' .. priority .. '|0|0||||' .. b.t.ms,
+    }
+  end
+  plain.specs[spec] = common
+  return common
 end
 
+local function add_plain(plain, id, body, common, index)
+  local count, scores, states, bodies = plain.count + 1, common.scores, plain.states, plain.bodies
+  local n = count * 2
+  plain.count, plain.ids[count] = count, id
+  states[n - 1], states[n] = id, common.record
+  bodies[n - 1], bodies[n] = id, body
+  n = #scores
+  scores[n + 1], scores[n + 2] = common.base + index, id
+end
+
+local CREATED_PENDING = '|pending||0'
+
 local function send_plain(b, plain)
-  if #plain.states == 0 then return end
+  if plain.count == 0 then return end
   send('HSET', b.keys.state, plain.states)
   send('HSET', b.keys.tasks, plain.bodies)
   for lane, scores in pairs(plain.lanes) do
-    send('ZADD', b.keys.lane .. lane, scores)
-    b.lanes[lane], b.has_news = true, b.has_news or not chooser.is_unserved(b.t, lane)
+    if #scores > 0 then
+      send('ZADD', b.keys.lane .. lane, scores)
+      b.lanes[lane], b.has_news = true, b.has_news or not chooser.is_unserved(b.t, lane)
+    end
   end
-  plain.states, plain.bodies, plain.lanes = {}, {}, {}
+  local lines = lines_of(b.t, 'task:created', b.name)
+  lines[#lines + 1] = concat(plain.ids, CREATED_PENDING .. '\n') .. CREATED_PENDING
+end
+
+-- Whether a hash has a field of any of these names.
+local function has_any(key, names, count)
+  for from = 1, count, BATCH_VALUES do
+    local to = from + BATCH_VALUES - 1
+    if to > count then to = count end
+    local found = call('HMGET', key, unpack_values(names, from, to))
+    for i = 1, #found do if found[i] then return true end end
+  end
+  return false
+end
+
+-- Whether a new task without options may simply be put into its lane.
+local function goes_plainly(b) return not b.strategy and #waiters_of(b) == 0 end
+
+-- The rows where they are all plain; nil where one is not, or stands there twice.
+local function plain_rows(b, rows, at, count, spec)
+  local plain, seen = plain_batch(), {}
+  local all = spec ~= '' and plain_spec(b, plain, spec)
+  if spec ~= '' and not all then return nil end
+  local width = all and PAIR or ROW
+  for i = 1, count do
+    local base = at + (i - 1) * width
+    local id, common = rows[base], all
+    if not common then
+      common = plain_spec(b, plain, rows[base + 2])
+      if not common or rows[base + 3] ~= '' or rows[base + 4] ~= '' then return nil end
+    end
+    if seen[id] then return nil end
+    seen[id] = true
+    add_plain(plain, id, rows[base + 1], common, i)
+  end
+  return plain
+end
+
+-- Rows that are all new and all plain, ready to be written, their keys touched; nil where
+-- one is not, or something is to be refused: then the general way says what. A row costs
+-- half as much this way, as nothing is kept of it but what is written.
+function submits.plain(b, rows, at, count, spec)
+  local plain, keys = plain_rows(b, rows, at, count, spec), b.keys
+  if not plain then return nil end
+  local ids = plain.ids
+  if b.closed or not goes_plainly(b) or call('ZCARD', keys.unresolved) > 0 then return nil end
+  if has_any(keys.state, ids, count) then return nil end
+  if call('HLEN', keys.outcomes) > 0 and has_any(keys.outcomes, ids, count) then return nil end
+  local all = call('HLEN', keys.state) + count
+  if all > b.limit or all > LANES_MOST and call('ZCARD', keys.heads) + count > LANES_MOST then return nil end
+  for spec, common in pairs(plain.specs) do
+    if string.find(spec, ',', 1, true) then flow.touch(b, common.lane) end
+  end
+  touch_usual(b)
+  touch('HLEN', keys.tasks)
+  return plain
+end
+
+local function begin_board(b)
+  wake_board(b)
+  if not b.is_new then return end
+  call('HSET', b.keys.board, 'step', b.step, 'created', b.t.ms)
+  call('ZADD', boards_key(b.t.prefix), 'NX', b.t.ms, b.name)
+  fact(b.t, 'board:created', b.name, '', 'active', '', 0)
+  b.is_new = false
+end
+
+-- Writes what `submits.plain` made ready.
+function submits.write_plain(b, plain)
+  begin_board(b)
+  send_plain(b, plain)
 end
 
 -- Writes the new tasks; it answers nothing, since all refusals were made before.
-local function submit_write(b, fresh)
-  local t, keys = b.t, b.keys
-  wake_board(b)
-  if b.is_new then
-    call('HSET', keys.board, 'step', b.step, 'created', t.ms)
-    call('ZADD', boards_key(t.prefix), 'NX', t.ms, b.name)
-    fact(t, 'board:created', b.name, '', 'active', '', 0)
-    b.is_new = false
-  end
+function submits.write(b, fresh)
+  begin_board(b)
   local awaited = b.is_awaited
-  if awaited == nil then awaited = call('ZCARD', keys.unresolved) > 0 end
-  local is_plain = not awaited and not b.strategy and #waiters_of(b) == 0
-  local born_failed, plain = {}, { states = {}, bodies = {}, lanes = {} }
+  if awaited == nil then awaited = call('ZCARD', b.keys.unresolved) > 0 end
+  local is_plain = not awaited and goes_plainly(b)
+  local born_failed, plain = {}, plain_batch()
   for i = 1, #fresh do
-    local task = fresh[i]
-    local plain_lane, plain_priority
+    local task, common = fresh[i], false
     if is_plain and task.options == NO_OPTIONS and task.payload == '' then
-      plain_lane, plain_priority = match(task.spec, PLAIN_SPEC)
+      common = plain_spec(b, plain, task.spec)
     end
-    if plain_lane then
-      write_plain(b, task, plain_lane, plain_priority, i, plain)
+    if common then
+      add_plain(plain, task.id, task.body, common, i)
+      b.records[task.id] = nil
     else
       send_plain(b, plain) -- it may depend on them
+      plain = plain_batch()
       write_special(b, task, i, awaited, born_failed)
       if b.awaiting then is_plain = false end
     end
