@@ -16,6 +16,7 @@ from callboard.http.security import AccessSettings, TlsSettings, secure
 from callboard.http.security.connections import GuardedProtocol
 from callboard.http.security.server import server_options
 from callboard.services.access import Access
+from tests.http.support import started
 
 DEADLINE = 20.0
 
@@ -135,6 +136,9 @@ def little_app(
             state["asked"] = (operation, role, target)
             await answer(send, int(status), {})
             return
+        if scope["path"] == "/listen":
+            await tell_until_gone(receive, send)
+            return
         if scope["path"] == "/flood":
             await flood(send)
             return
@@ -148,6 +152,16 @@ async def answer(send: Any, status: int, value: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def tell_until_gone(receive: Any, send: Any) -> None:
+    """Say something now and then until the server says that nobody listens."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    gone = asyncio.ensure_future(receive())
+    while not gone.done():
+        await send({"type": "http.response.body", "body": b"x" * 200, "more_body": True})
+        await asyncio.wait({gone}, timeout=0.01)
+    assert gone.result()["type"] == "http.disconnect"
 
 
 async def flood(send: Any) -> None:
@@ -188,26 +202,9 @@ async def guarding(
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     options = server_options(chosen, tls=tls, proxies=proxies)
     config = uvicorn.Config(guard, log_level="error", timeout_graceful_shutdown=1, **options)
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server._serve([listener]))
-    try:
-        while not server.started:
-            if running.done():
-                running.result()
-                raise RuntimeError("the server did not start")
-            await asyncio.sleep(0.005)
-        port = listener.getsockname()[1]
-        protocol = options["http"]
-        yield Guarded(port, access, seen, release, guard, protocol, server, client_tls)
-    finally:
-        release.set()
-        server.should_exit = True
-        await running
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what is about to happen."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.01)
-    assert condition(), what
+    port, protocol = listener.getsockname()[1], options["http"]
+    async with started(config, listener) as server:
+        try:
+            yield Guarded(port, access, seen, release, guard, protocol, server, client_tls)
+        finally:
+            release.set()

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from callboard import connect
 from callboard.exceptions import ConfigError
 from callboard.http import errors
 from callboard.http.route import Reply
 from callboard.http.security import AccessSettings, bodies, connections
 from callboard.http.security.headers import request_id
 from callboard.services.access import Access
-from tests.functions.access_support import access_of
-from tests.http.security_support import DEADLINE, Answer, Guarded, guarding, read_answer, until
+from tests.http.security_support import DEADLINE, Answer, Guarded, guarding, read_answer
+from tests.waiting import until
 
 MIB = 1 << 20
 HEADERS = {
@@ -27,12 +26,6 @@ HEADERS = {
     "strict-transport-security": "max-age=31536000",
     "referrer-policy": "no-referrer",
 }
-
-
-@pytest.fixture
-async def access(valkey_url: str, namespace: str) -> AsyncIterator[Access]:
-    async with connect(valkey_url, namespace=namespace, adopt=True) as cb:
-        yield access_of(cb.namespace)
 
 
 @pytest.fixture
@@ -200,6 +193,22 @@ async def test_a_body_too_large_is_refused_and_the_rest_is_not_kept(
         assert (await server.ask("POST", "/who", body=b"x" * MIB)).json["bytes"] == MIB
 
 
+async def test_a_body_that_is_all_there_and_too_large_is_refused_at_once(
+    access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "DISCARD_SECONDS", 3_600.0)
+    chunk = b"%x\r\n%b\r\n" % (1_025, b"x" * 1_025)
+    async with guarding(access, body_bytes_max=1_024) as server:
+        reader, writer = await server.open()
+        writer.write(CHUNKED + chunk + b"0\r\n\r\n")
+        refused = await read_answer(reader)
+        writer.write(b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        next_one = await read_answer(reader)
+        writer.close()
+
+    assert (refused.status, next_one.status) == (413, 200)
+
+
 async def test_who_asks_before_sending_is_told_without_a_body(access: Access) -> None:
     async with guarding(access, body_bytes_max=1_024) as server:
         refused = await server.send(
@@ -355,6 +364,61 @@ async def test_requests_in_line_are_answered_in_line(guarded: Guarded) -> None:
 
     assert {answer.status for answer in answers} == {200}
     assert [answer.json["bytes"] for answer in answers] == [3] * 50
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"", b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+    ids=["nothing", "a_request"],
+)
+async def test_who_leaves_ends_what_is_answered_whatever_stands_behind_it(
+    guarded: Guarded, behind: bytes
+) -> None:
+    reader, writer = await guarded.open()
+    writer.write(b"GET /listen HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readexactly(100)
+    writer.write(behind)
+    state: Any = guarded.server.server_state
+    if behind:
+        await until(lambda: any(one.pipeline for one in state.connections), "it is in line")
+    running = set(state.tasks)
+    writer.transport.abort()
+
+    assert len(running) == 1
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.wait(running)
+
+
+async def test_garbage_behind_a_request_takes_away_no_answer(guarded: Guarded) -> None:
+    one = b"POST /who HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+    reader, writer = await guarded.open()
+    writer.write(one + b"\x00\x01 garbage\r\n\r\n")
+    answer = await read_answer(reader)
+
+    assert (answer.status, answer.json["bytes"], answer["connection"]) == (200, 3, "close")
+    assert await is_closed(reader)
+    writer.close()
+
+
+async def test_a_socket_is_not_opened_behind_a_request_that_is_not_answered(
+    guarded: Guarded,
+) -> None:
+    reader, writer = await guarded.open()
+    writer.write(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await until(lambda: guarded.seen, "the first is begun")
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    state: Any = guarded.server.server_state
+    await until(lambda: all(one._is_full for one in state.connections), "the second came")
+    guarded.release.set()
+    answer = await read_answer(reader)
+
+    assert (answer.status, answer["connection"]) == (200, "close")
+    assert await is_closed(reader)
+    assert [seen["path"] for seen in guarded.seen] == ["/hold"]
     writer.close()
 
 

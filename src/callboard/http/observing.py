@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from callboard.http.route import Receive, Route, Scope, Send
+from callboard.http.security.whole import ANSWER
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the histogram's buckets in seconds."""
@@ -148,9 +149,12 @@ class _Sending:
         self.sent = 0
 
     def __call__(self, message: dict[str, Any]) -> Awaitable[None]:
-        # Not a coroutine of its own: there are two of these a request.
+        # Not a coroutine of its own, as every answer passes here.
         kind = message["type"]
-        if kind == "http.response.body":
+        if kind == ANSWER:
+            self.status = message["status"]
+            self.sent += len(message["body"])
+        elif kind == "http.response.body":
             self.sent += len(message.get("body", b""))
         elif kind == "http.response.start":
             self.status = message["status"]

@@ -20,7 +20,15 @@ DISCARD_SECONDS: Final = 3.0
 
 
 class BodyTooLarge(Exception):
-    """More came, or was announced, than one request may hold."""
+    """More came, or was announced, than one request may hold.
+
+    Attributes:
+        is_all: Nothing more of it is to come.
+    """
+
+    def __init__(self, *, is_all: bool = False) -> None:
+        super().__init__()
+        self.is_all = is_all
 
 
 class BodyTooSlow(Exception):
@@ -105,7 +113,7 @@ async def read(receive: Receive, most: int, seconds: float, budget: Budget, who:
                     raise CallerGone
                 part = message.get("body", b"")
                 if length + len(part) > most:
-                    raise BodyTooLarge
+                    raise BodyTooLarge(is_all=not message.get("more_body", False))
                 budget.take(len(part), who)
                 length += len(part)
                 if not message.get("more_body", False):

@@ -19,6 +19,7 @@ from callboard.http import errors
 from callboard.http.route import Reply
 from callboard.http.security.headers import guarded
 from callboard.http.security.settings import AccessSettings
+from callboard.http.security.whole import WHOLE, Whole
 
 SWEEP_SECONDS: Final = 0.5
 ABORT: Final = "callboard.abort"
@@ -145,6 +146,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._is_full = False
         self._refusal: tuple[int, str, str] | None = None
+        self._answering: Any = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Watch it; where there are too many, the most silent one goes, or this one."""
@@ -156,9 +158,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(503, "busy", "All connections are in use. Try again.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it, and tell the request that is being answered, whatever stands behind it."""
         self.watch.forget(self)
         super().connection_lost(exc)
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a head has a bound and a time."""
@@ -213,13 +219,15 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refusal = (431, "head_too_large", self._large)
                 raise ValueError("the head is too large")
         if len(self.pipeline) >= IN_LINE_MAX:
-            # Those that wait are answered, the last with the word that there comes no other.
-            self._is_full = True
-            newest, _ = self.pipeline[0]
-            newest.keep_alive = False
+            self._take_no_more()
             return
         watch.bodies[self] = 0.0
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
+        scope: Any = self.scope
+        if "path" in scope:  # Else it is to be a WebSocket.
+            scope["extensions"][WHOLE] = Whole(self.cycle)
 
     def on_message_complete(self) -> None:
         """All of a request is there."""
@@ -233,13 +241,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """It may be silent for a while now."""
         is_last = not self.pipeline
+        self._answering = None if is_last else self.pipeline[-1][0]
         super().on_response_complete()
         if is_last and not self.transport.is_closing():
             self.watch.quiet[self] = time.monotonic()
 
     def handle_websocket_upgrade(self) -> None:
-        """Others look after WebSockets."""
+        """Others look after WebSockets, where no other answer would stand among the frames."""
         if self._is_full:
+            return
+        if self._answering is not None:
+            self._take_no_more()
             return
         self.watch.forget(self)
         super().handle_websocket_upgrade()
@@ -257,6 +269,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, in the form of all answers."""
         if self._is_full:
+            return
+        cycle: Any = self.cycle
+        if self._refusal is None and self._answering is not None and not cycle.more_body:
+            self._take_no_more()  # What was asked before is done perhaps: that is to be told.
             return
         status, code, detail = self._refusal or (400, "bad_request", "This is no HTTP request.")
         self._refuse(status, code, detail)
@@ -282,6 +298,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._fed += len(data)
             if self._fed > self.watch.settings.head_bytes_max:
                 self._refuse(431, "head_too_large", self._large)
+
+    def _take_no_more(self) -> None:
+        """Answer what waits, the last with the word that there comes no other; then close."""
+        self._is_full = True
+        newest: Any = self.pipeline[0][0] if self.pipeline else self._answering
+        newest.keep_alive = False
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         self.watch.forget(self)

@@ -8,16 +8,22 @@ from functools import partial
 from typing import Any, Final
 
 from callboard.domain.access import AUDITED, Caller, Role
-from callboard.exceptions import CallboardError, NotAuthenticated, RateLimited
+from callboard.exceptions import (
+    CallboardError,
+    EngineError,
+    NotAuthenticated,
+    RateLimited,
+)
 from callboard.http import errors
 from callboard.http.route import Reply, deny
 from callboard.http.security import bodies
 from callboard.http.security.bodies import Budget
 from callboard.http.security.cors import Cors
-from callboard.http.security.headers import Header, guarded, request_id
+from callboard.http.security.headers import ALL_HEADERS, Header, guarded, has_own, request_id
 from callboard.http.security.identity import PROTOCOL, Doorkeeper, Identity, Keyring
 from callboard.http.security.settings import AccessSettings
 from callboard.http.security.strangers import Strangers
+from callboard.http.security.whole import ANSWER, WHOLE, Whole, in_block
 from callboard.services.access import Access
 
 Scope = dict[str, Any]
@@ -35,6 +41,11 @@ OF_THEMSELVES: Final = frozenset({"access.create", "access.revoke"})
 """What writes its own entry, in the same step; only what came of it otherwise is written here."""
 
 STRANGER_BYTES_MAX: Final = 1_024
+
+ALL_IN_BLOCK: Final = in_block(ALL_HEADERS)
+_NONE: Final[Mapping[str, Any]] = {}
+_USUAL_HEADERS: Final = 2
+"""Of an answer: its type and its length."""
 
 _CLOSE: Final[Header] = (b"connection", b"close")
 _CHALLENGE: Final[Header] = (b"www-authenticate", b'Bearer realm="callboard"')
@@ -221,10 +232,15 @@ class _Exchange:
         if announced.isdigit() and int(announced[:20]) > most:
             await self._refuse(_too_large(most))
             return
+        whole: Whole | None = self._scope.get("extensions", _NONE).get(WHOLE)
+        body = None if whole is None else whole.take_body(most)
         try:
-            body = await bodies.read(self._receive, most, seconds, guard._budget, who)
-        except bodies.BodyTooLarge:
-            await self._refuse(_too_large(most))
+            if body is None:
+                body = await bodies.read(self._receive, most, seconds, guard._budget, who)
+            else:
+                guard._budget.take(len(body), who)
+        except bodies.BodyTooLarge as error:
+            await self._refuse(_too_large(most), is_taken=error.is_all)
         except bodies.BodyTooSlow:
             await self._refuse(_too_slow(seconds), is_hopeless=True)
         except bodies.BodyTooLate:
@@ -259,7 +275,13 @@ class _Exchange:
 
     async def _answer(self, message: Message) -> None:
         """Send a part of the inner application's answer, its headers with those of all."""
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == ANSWER:
+            self._has_started = True
+            if "asked" in self._scope["state"]:
+                await self._note(message["status"])
+            self._dress_whole(message)
+        elif kind == "http.response.start":
             self._has_started = True
             await self._note(message["status"])
             message["headers"] = self._dressed(message.get("headers", ()))
@@ -292,10 +314,22 @@ class _Exchange:
         found += self._guard._cors.headers(self._headers.get(b"origin"))
         return found
 
-    async def _refuse(self, reply: Reply, *, is_hopeless: bool = False) -> None:
+    def _dress_whole(self, message: Message) -> None:
+        """The same for an answer in one piece, of which most headers are written already."""
+        headers: list[Header] = message["headers"]
+        if len(headers) > _USUAL_HEADERS and has_own(headers):
+            message["headers"] = self._dressed(headers)
+            return
+        headers.append((b"x-request-id", self._number))
+        headers += self._guard._cors.headers(self._headers.get(b"origin"))
+        message["block"] = ALL_IN_BLOCK
+
+    async def _refuse(
+        self, reply: Reply, *, is_hopeless: bool = False, is_taken: bool = False
+    ) -> None:
         """Answer without the inner application; a body that nobody wants is taken or cut off."""
         headers = reply.headers
-        if self._has_body:
+        if self._has_body and not is_taken:
             # Who waits to be told to go on sends nothing, and reads the answer at once.
             is_waiting = b"expect" in self._headers
             if is_hopeless or is_waiting or not await bodies.discard(self._receive):
@@ -353,6 +387,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _refusal_of(error: Exception) -> Reply:
+    """The answer to who was not let through, and so may be anybody."""
+    if isinstance(error, EngineError):
+        return errors.engine_away()
     reply = errors.reply_of(error)
     if isinstance(error, NotAuthenticated):
         return Reply(reply.body, reply.status, (*reply.headers, _CHALLENGE))

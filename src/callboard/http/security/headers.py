@@ -37,6 +37,11 @@ _prefix = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
 
+def has_own(headers: Iterable[Header]) -> bool:
+    """Whether an answer comes with a header that it has instead of the one of all answers."""
+    return any(name in _OWN for name, _ in headers)
+
+
 def guarded(headers: Iterable[Header]) -> list[Header]:
     """The headers of an answer with those that every answer has.
 
