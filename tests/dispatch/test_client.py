@@ -18,6 +18,7 @@ import pytest
 from callboard.dispatch.client import Client, HttpFailure
 from callboard.dispatch.names import LANES
 from callboard.outgoing import AddressRules
+from tests.waiting import until
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -251,6 +252,19 @@ async def test_names_that_take_long_keep_no_known_one_waiting(client: Client, sl
         assert response.body == b"ok"
         assert {failed.word for failed in await failures} == {"timeout"}
         assert (await client.request("GET", at(server, "localhost"), timeout=5)).body == b"ok"
+
+
+async def test_a_name_is_asked_for_once_however_many_wait_for_it(
+    client: Client, slow: Slow
+) -> None:
+    waiting = [asyncio.create_task(client._names.look_up("one.slow")) for _ in range(10)]
+    await until(lambda: slow.asked)
+    waiting.append(asyncio.create_task(client._names.look_up("one.slow")))
+    await until(lambda: client._names._names["one.slow"].waiting == 11)
+    slow.go_on.set()
+
+    assert await asyncio.gather(*waiting) == [("127.0.0.1",)] * 11
+    assert slow.asked == ["one.slow"]
 
 
 async def test_a_look_up_that_nobody_waits_for_and_that_did_not_begin_is_given_up(
@@ -497,6 +511,22 @@ async def test_the_places_of_kept_connections_that_were_closed_are_free_again() 
     await small.aclose()
 
 
+async def test_whoever_waits_for_a_connection_is_told_that_the_client_was_closed() -> None:
+    small = Client(per_host=1)
+    async with serving(says(b"", then="hang")) as server:
+        first = asyncio.create_task(failure(small, server.url, timeout=20))
+        second = asyncio.create_task(failure(small, server.url, timeout=20))
+        async with asyncio.timeout(10):
+            while not any(host.waiters for host in small._hosts.values()):
+                await asyncio.sleep(0)
+
+        await small.aclose()
+
+        assert (await second).word == "connect"
+        assert (await first).word in ("broken", "connect")
+        assert not small._connections
+
+
 async def test_it_is_not_sent_again_where_that_is_not_known_to_be_safe(client: Client) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asked(reader)
@@ -571,6 +601,23 @@ async def test_who_waits_for_a_connection_waits_no_longer_than_it_wants() -> Non
     await small.aclose()
 
 
+async def test_a_connection_is_waited_for_no_longer_than_that_though_an_answer_may_take_longer(
+    client: Client,
+) -> None:
+    small = Client(per_host=1)
+    async with serving(says(then="hang")) as server:
+        slow = asyncio.create_task(failure(small, server.url, timeout=1))
+        await asyncio.sleep(0)
+
+        failed = await failure(small, server.url, timeout=30, until_sent=0.05)
+
+        assert (failed.word, failed.is_sent) == ("timeout", False)
+        assert (await slow).word == "timeout"
+        late = await failure(client, server.url, timeout=0.5, until_sent=0.2)
+        assert late.is_sent
+    await small.aclose()
+
+
 async def test_places_of_requests_that_failed_or_were_cancelled_are_free_again() -> None:
     small = Client(per_host=2)
 
@@ -587,7 +634,7 @@ async def test_places_of_requests_that_failed_or_were_cancelled_are_free_again()
             tasks = [
                 asyncio.create_task(small.request("GET", f"{server.url}/hang")) for _ in range(5)
             ]
-            await asyncio.sleep(0.01)
+            await until(lambda: [len(host.waiters) for host in small._hosts.values()] == [3])
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -604,21 +651,23 @@ async def test_idle_connections_are_closed_and_their_host_forgotten() -> None:
     async with serving(says(OK)) as server:
         await brief.request("GET", server.url)
 
-        async with asyncio.timeout(5):
-            while brief._hosts:
-                await asyncio.sleep(0.01)
+        await until(lambda: not brief._hosts)
 
         assert not brief._connections
     await brief.aclose()
 
 
 async def test_requests_under_way_end_as_the_client_is_closed(client: Client) -> None:
-    async with serving(says(then="hang")) as server:
+    is_sent = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await asked(reader)
+        is_sent.set()
+        await asyncio.Event().wait()
+
+    async with serving(script) as server:
         task = asyncio.create_task(failure(client, server.url))
-        async with asyncio.timeout(5):
-            while not server.connections:
-                await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await is_sent.wait()
 
         await client.aclose()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +15,12 @@ from callboard import Callboard, TaskSpec
 from callboard.dispatch import Dispatcher, DispatchSettings
 from callboard.dispatch.client import Client
 from callboard.dispatch.dispatcher import pause_after
+from callboard.dispatch.outcomes import Ended
 from callboard.domain.breaker import BreakerPolicy
 from callboard.domain.retry import RetryPolicy
 from callboard.domain.task import Requirements, Status, Task
 from callboard.exceptions import EngineError, InvalidArgument
+from callboard.services.deliveries import Deliveries, Dispatched
 from tests.dispatch.agents import (
     Agent,
     Answer,
@@ -30,6 +32,7 @@ from tests.dispatch.agents import (
 )
 from tests.dispatch.conftest import Start
 from tests.sdk.workers import worker_of, working
+from tests.waiting import until
 
 AT_ONCE = RetryPolicy(max_retries=1, base=0.01, cap=0.02)
 ANY_MESSAGE = b'{"payload": {}}'
@@ -44,14 +47,6 @@ async def register(cb: Callboard, name: str, agent: Agent | None = None, **field
 async def submit(cb: Callboard, count: int, **fields: Any) -> list[str]:
     specs = [TaskSpec(kind="work", payload={"n": n}, **fields) for n in range(count)]
     return [task.id for task in await cb.tasks.submit_many(specs)]
-
-
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
-    """Ask again until it is true; what it answered."""
-    async with asyncio.timeout(seconds):
-        while not (found := await check()):
-            await asyncio.sleep(0.01)
-    return found
 
 
 async def ended(cb: Callboard, *ids: str) -> list[Task]:
@@ -368,6 +363,88 @@ async def test_many_hung_agents_leave_places_for_those_that_answer(
     assert (len(hung.messages), dispatcher.state().undelivered) == (28, 0)
 
 
+async def test_an_agent_answers_that_was_heard_last_and_not_one_whose_last_push_failed(
+    cb: Callboard, start: Start
+) -> None:
+    async with running(completes()) as well, running(hangs_up) as broken:
+        await register(cb, "well", well, kinds=["quick"])
+        await register(cb, "broken", broken, kinds=["stuck"])
+        dispatcher = await start()
+        (quick,) = await cb.tasks.submit_many([TaskSpec(kind="quick")])
+        await cb.tasks.submit_many([TaskSpec(kind="stuck")])
+        await ended(cb, quick.id)
+        await until(lambda: dispatcher.state().undelivered >= 1)
+
+    assert list(dispatcher._answered) == ["well"]
+
+
+async def test_a_place_that_gets_free_as_it_looks_is_not_given_to_those_that_hang(
+    cb: Callboard, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Sequence[Ended]] = []
+    hand_in, next_places = Dispatcher._handed_in, Dispatcher._next_places
+
+    def places(dispatcher: Dispatcher) -> int:
+        found = next_places(dispatcher)
+        if kept and dispatcher.state().under_way == 28:
+            asyncio.get_running_loop().call_soon(hand_in, dispatcher, kept.pop())
+        return found
+
+    monkeypatch.setattr(Dispatcher, "_handed_in", lambda _, batch: kept.append(batch))
+    monkeypatch.setattr(Dispatcher, "_next_places", places)
+    async with running(hangs) as hung, running(completes()) as well:
+        await register(cb, "well", well, kinds=["quick"])
+        for i in range(40):
+            await register(cb, f"hung{i}", hung, kinds=["stuck"])
+        dispatcher = await start(push_timeout=60, concurrency=32, per_agent=8, stop_timeout=0)
+        (quick,) = await cb.tasks.submit_many([TaskSpec(kind="quick")])
+        await ended(cb, quick.id)
+        await cb.tasks.submit_many([TaskSpec(kind="stuck")] * 400)
+        await hung.has(28)
+        rounds = dispatcher.state().rounds
+
+        async def has_looked_again() -> bool:
+            return dispatcher.state().rounds > rounds + 1
+
+        await until(has_looked_again)
+
+    assert kept == []
+    assert len(hung.messages) == 28
+
+
+async def test_who_gets_free_while_it_is_looked_for_others_is_looked_at_again(
+    cb: Callboard, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer = asyncio.Event()
+    dispatch = Deliveries.dispatch
+
+    async def behave(_: Agent, __: dict[str, Any]) -> Answer:
+        await may_answer.wait()
+        return 202, b""
+
+    async def late(deliveries: Deliveries, **how: Any) -> Dispatched:
+        found = await dispatch(deliveries, **how)
+        if how["busy"] == {"a": 0}:
+            may_answer.set()
+            await until(is_free)
+        return found
+
+    async with running(behave) as agent:
+        await register(cb, "a", agent)
+        monkeypatch.setattr(Deliveries, "dispatch", late)
+        dispatcher = await start(per_agent=1, poll=60)
+
+        async def is_free() -> bool:
+            return bool(dispatcher.state().under_way == 0)
+
+        ids = await submit(cb, 1)
+        await agent.has(1)
+        ids += await submit(cb, 1)
+        await agent.has(2)
+
+    assert agent.tasks == ids
+
+
 async def test_no_more_bytes_are_under_way_than_memory_has_room_for(
     cb: Callboard, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,10 +456,11 @@ async def test_no_more_bytes_are_under_way_than_memory_has_room_for(
 
     async with running(behave) as agent:
         await register(cb, "a", agent)
-        await start(batch=1)
+        await start(batch=1, poll=60)
         specs = [TaskSpec(kind="work", payload="x" * 600)] * 10
 
-        await ended(cb, *(task.id for task in await cb.tasks.submit_many(specs)))
+        async with asyncio.timeout(20):  # No poll is waited for.
+            await ended(cb, *(task.id for task in await cb.tasks.submit_many(specs)))
 
     assert agent.most == 2
 
@@ -540,6 +618,74 @@ async def test_an_agent_that_asks_for_time_costs_no_task_its_retries(
     assert (found.status, found.failures, times) == (Status.DONE, 0, 9)
 
 
+async def test_an_agent_that_takes_and_gives_back_is_not_pushed_to_without_end(
+    cb: Callboard, start: Start
+) -> None:
+    async def behave(_: Agent, message: dict[str, Any]) -> Answer:
+        task = message["payload"]
+        await cb.tasks.release(task["task_id"], fence=task["fence"])
+        return 202, b""
+
+    async with running(behave) as agent:
+        await register(cb, "a", agent)
+        await start()
+        await start()
+        (task,) = await submit(cb, 1)
+
+        await in_status(cb, task, Status.SCHEDULED)
+
+        assert len(agent.messages) == 9
+        why = await cb.tasks.why(task)
+        assert (why.code, why.agent) == ("turned_down", "a")
+
+
+async def test_an_agent_that_always_asks_for_time_keeps_no_task_from_another(
+    cb: Callboard, start: Start
+) -> None:
+    async with running(answers(503)) as never, running(answers(202)) as well:
+        never.headers["retry-after"] = "0"
+        await register(cb, "well", well)
+        await start()
+        await submit(cb, 1)
+        await well.has(1)  # so that the other one has less to do
+        await register(cb, "never", never)
+        (task,) = await submit(cb, 1)
+
+        found = await in_status(cb, task, Status.IN_PROGRESS)
+
+    assert (found.agent, len(never.messages)) == ("well", 1)
+
+
+async def test_what_is_broken_off_from_elsewhere_is_a_delivery_that_failed(
+    cb: Callboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken_off(*_: Any, **__: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Client, "request", broken_off)
+    async with running(answers(202)) as agent:
+        await register(cb, "a", agent)
+        async with Dispatcher(cb, DispatchSettings(deliveries=1)) as dispatcher:
+            (found,) = await ended(cb, *await submit(cb, 1, retry=RetryPolicy(max_retries=0)))
+
+    counts = dispatcher.state()
+    assert (counts.released, counts.undelivered) == (0, 1)
+    assert found.error is not None
+    assert found.error["message"] == "Pushing to agent a was broken off."
+
+
+async def test_a_dispatcher_that_stops_turns_nothing_down_for_its_agents(cb: Callboard) -> None:
+    async with running(hangs) as agent:
+        await register(cb, "a", agent)
+        (task,) = await submit(cb, 1)
+        async with Dispatcher(cb, DispatchSettings(stop_timeout=0.01)) as dispatcher:
+            await agent.has(1)
+        why = await cb.tasks.why(task)
+
+    assert dispatcher.state().released == 1
+    assert "turned down" not in why.text
+
+
 async def test_where_nothing_waits_it_looks_less_and_less_often_and_a_bell_still_wakes_it(
     cb: Callboard, start: Start
 ) -> None:
@@ -635,6 +781,35 @@ async def test_workers_pull_beside_it(cb: Callboard, start: Start) -> None:
     assert {task.status for task in tasks} == {Status.DONE}
     assert {task.result for task in tasks} <= {"pushed", "pulled"}
     assert all((task.result == "pushed") == (task.agent == "a") for task in tasks)
+
+
+async def test_it_stops_where_pushes_end_while_others_are_handed_in(
+    cb: Callboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_handed_in, may_end = asyncio.Event(), asyncio.Event()
+    delivered = Deliveries.delivered
+
+    async def late(deliveries: Deliveries, *batch: Any, **how: Any) -> Any:
+        is_handed_in.set()
+        await may_end.wait()
+        return await delivered(deliveries, *batch, **how)
+
+    monkeypatch.setattr(Deliveries, "delivered", late)
+    async with running(answers(202)) as agent:
+        await register(cb, "a", agent)
+        dispatcher = Dispatcher(cb, DispatchSettings())
+        await dispatcher.start()
+        await submit(cb, 1)
+        await is_handed_in.wait()
+        await submit(cb, 1)
+        await until(lambda: dispatcher.state().accepted == 2)
+        stopping = asyncio.create_task(dispatcher.stop())
+        await until(lambda: all(one._is_closing for one in dispatcher._outcomes.values()))
+
+        may_end.set()
+
+        await asyncio.wait_for(stopping, 20)
+    assert (await cb.boards.get("default")).counts.held == 2
 
 
 async def test_two_dispatchers_on_one_engine_push_each_task_once(

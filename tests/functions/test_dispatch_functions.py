@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from callboard.domain.task import Claimed, Requirements, TaskSpec
+from callboard.domain.record import Claimed
+from callboard.domain.task import Requirements, TaskSpec
+from callboard.domain.why import explain
 from callboard.engine import codec
 from callboard.services.scheduler import Scheduler
 from tests.functions.support import BOARD, MIRA, NOOR, PUSH_MS, TAKE_UP_MS, Reply, Stage, spec
@@ -859,3 +862,162 @@ class Bell:
 
     async def __aexit__(self, *_: object) -> None:
         self._bells.close()
+
+
+# What is turned down
+
+
+async def retired_but(stage: Stage, *agents: str) -> None:
+    await retire(stage)
+    await stage.configure()
+    for agent in agents:
+        await stage.agent(agent, push=URL)
+
+
+async def test_what_one_gives_back_goes_to_another_that_has_more_to_do(stage: Stage) -> None:
+    await retired_but(stage, "a", "b")
+    await stage.submit("first", "second")
+    first, second = (await dispatch(stage)).tasks
+    assert await stage.release("first", first.fence) == "ok"
+    assert await stage.deliver("second", second.fence) == "ok"
+
+    given = await dispatch(stage)
+
+    assert (given.ids, given.pushed) == (["first"], {"b": 1})
+
+
+async def test_what_one_asks_time_for_goes_to_others_although_it_has_rested(stage: Stage) -> None:
+    await retired_but(stage, "a", "b", "c")
+    await stage.submit("t", "busy", "busy_too")
+    t, busy, _ = (await dispatch(stage)).tasks
+    seen = ["a"]
+    for _ in range(2):
+        await stage.undeliver("t", t.fence, asked_ms=10)
+        await stage.after(1.1)
+        (push,) = (await dispatch(stage)).pushes
+        (t,) = push.tasks
+        seen.append(push.agent)
+    assert seen == ["a", "b", "c"]
+
+    await stage.undeliver("t", t.fence, asked_ms=10)
+    await stage.complete("busy", busy.fence)
+    await stage.after(1.1)
+
+    assert (await dispatch(stage)).ids == ["t"]  # all did, so all are as good
+
+
+@pytest.mark.parametrize("strategy", ["least_connections", "consistent_hash"])
+async def test_a_board_of_a_strategy_of_its_own_gives_it_to_another_too(
+    stage: Stage, strategy: str
+) -> None:
+    await retired_but(stage, "a", "b")
+    await stage.configure(strategy=strategy)
+    await dispatch(stage)
+    await stage.submit("t")
+    (push,) = (await dispatch(stage)).pushes
+
+    await stage.release("t", push.tasks[0].fence)
+
+    (again,) = (await dispatch(stage)).pushes
+    assert {push.agent, again.agent} == {"a", "b"}
+
+
+async def test_whom_it_was_suggested_to_is_given_it_once(stage: Stage) -> None:
+    await retired_but(stage, "a", "b")
+    await dispatch(stage)
+    await stage.submit(spec("t", suggested_worker="b"))
+    (push,) = (await dispatch(stage)).pushes
+    assert push.agent == "b"
+
+    await stage.undeliver("t", push.tasks[0].fence, asked_ms=10)
+    await stage.after(1.1)
+
+    assert (await dispatch(stage)).pushed == {"a": 1}
+
+
+async def give_back(stage: Stage, task: Claimed) -> None:
+    assert await stage.release("t", task.fence) == "ok"
+
+
+async def accept_and_give_back(stage: Stage, task: Claimed) -> None:
+    assert await stage.deliver("t", task.fence) == "ok"
+    assert await stage.release("t", task.fence) == "ok"
+
+
+async def hand_to_itself(stage: Stage, task: Claimed) -> None:
+    assert await stage.handoff("t", task.fence, "p") == "ok"
+
+
+async def go_and_come(stage: Stage, _: Claimed) -> None:
+    await stage.call("agent_deregister", "p", "ann")
+    await stage.agent("p", push=URL)
+
+
+@pytest.mark.parametrize(
+    "turn_down",
+    [give_back, accept_and_give_back, hand_to_itself, go_and_come],
+    ids=["gives_back", "accepts_and_gives_back", "hands_to_itself", "goes_and_comes"],
+)
+async def test_what_is_turned_down_again_and_again_is_pushed_ever_more_seldom(
+    stage: Stage, turn_down: Callable[[Stage, Claimed], Awaitable[None]]
+) -> None:
+    task = await pushed_one(stage)
+    for _ in range(8):
+        await turn_down(stage, task)
+        (task,) = (await dispatch(stage)).tasks
+
+    for waits in (1, 2, 4, 8, 16, 30, 30):
+        await turn_down(stage, task)
+        await stage.after(waits - 0.1)
+        assert (await dispatch(stage)).ids == []
+        await stage.after(0.2)
+        (task,) = (await dispatch(stage)).tasks
+
+    assert (await stage.record("t")).failures == 0
+
+
+async def test_who_pulls_gives_back_at_once_however_often(stage: Stage) -> None:
+    await retired_but(stage, "p")
+    await dispatch(stage)
+    await stage.submit(spec("t", kind="nothing"))
+    for _ in range(20):
+        fence = await stage.held("t", instance="")
+        assert await stage.release("t", fence) == "ok"
+
+    assert await stage.status("t") == "pending"
+
+
+async def test_what_is_given_back_by_those_who_push_it_was_turned_down_by_nobody(
+    stage: Stage,
+) -> None:
+    task = await pushed_one(stage)
+    for _ in range(9):
+        assert await stage.release("t", task.fence, delay_ms=-1) == "ok"
+        (task,) = (await dispatch(stage)).tasks
+
+    assert await stage.release("t", task.fence, delay_ms=-1) == "ok"
+
+    why = explain(BOARD, "t", (await stage.call("task_why", BOARD, "t")).raw)
+    assert why.code == "claimable"
+    assert "turned down" not in why.text
+
+
+async def test_why_says_who_turned_it_down(stage: Stage) -> None:
+    task = await pushed_one(stage)
+    await stage.release("t", task.fence)
+    why = explain(BOARD, "t", (await stage.call("task_why", BOARD, "t")).raw)
+    assert why.code == "claimable"
+    assert why.text.endswith("It was turned down once (p); others go before.")
+    (task,) = (await dispatch(stage)).tasks
+
+    await stage.undeliver("t", task.fence, asked_ms=10)
+
+    why = explain(BOARD, "t", (await stage.call("task_why", BOARD, "t")).raw)
+    assert (why.code, why.agent) == ("turned_down", "p")
+    assert "it is given out again in 1.0 s. It was turned down 2 times (p)" in why.text
+    await stage.after(1.1)
+    (task,) = (await dispatch(stage)).tasks
+    await stage.undeliver("t", task.fence)
+    why = explain(BOARD, "t", (await stage.call("task_why", BOARD, "t")).raw)
+    assert why.code == "undelivered"
+    assert "Deliveries that failed since its last attempt: 1." in why.text

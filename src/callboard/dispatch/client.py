@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from callboard.dispatch.answers import Place
 from callboard.dispatch.names import Names
 from callboard.dispatch.wire import Connection, Exchange, HttpFailure, Response, Stream
 from callboard.outgoing import AddressRules, fault_of, literal, refusal, without_user
@@ -124,6 +125,8 @@ class Client:
         timeout: float = TIMEOUT_SECONDS,
         repeat: bool | None = None,
         body_bytes: int = BODY_BYTES,
+        place: Place | None = None,
+        until_sent: float | None = None,
     ) -> Response:
         """Send a request and read the whole response.
 
@@ -133,6 +136,8 @@ class Client:
             repeat: Whether it may be sent again where a kept connection turned out to be
                 closed, and nothing was received; by its method unless given.
             body_bytes: The longest body to read.
+            place: What the body takes of a room that it shares with others; it waits for it.
+            until_sent: Seconds, of *timeout*, until there is a connection to send it on.
 
         Raises:
             HttpFailure: There is no response; ``is_sent`` says whether it may have arrived.
@@ -143,9 +148,10 @@ class Client:
         exchange: Exchange | None = None
         try:
             async with asyncio.timeout(timeout):
-                connection = await self._take(target)
+                async with asyncio.timeout(until_sent):
+                    connection = await self._take(target)
                 while True:
-                    exchange = Exchange(method, body_bytes)
+                    exchange = Exchange(method, body_bytes, place=place)
                     try:
                         return await self._exchange(connection, target, exchange, head, body)
                     except HttpFailure as failure:
@@ -154,10 +160,12 @@ class Client:
                         may_repeat = may_repeat and not failure.is_sent
                     connection = await self._take(target, fresh=True)
         except TimeoutError:
+            if exchange is None:
+                raise HttpFailure(
+                    "timeout", f"{target.netloc} had no connection free in time", is_sent=False
+                ) from None
             raise HttpFailure(
-                "timeout",
-                f"{target.netloc} did not answer within {timeout:g} s",
-                is_sent=exchange is not None,
+                "timeout", f"{target.netloc} did not answer within {timeout:g} s", is_sent=True
             ) from None
 
     @asynccontextmanager
@@ -210,7 +218,7 @@ class Client:
         for host in self._hosts.values():
             for waiter in host.waiters:
                 if not waiter.done():
-                    waiter.cancel()
+                    waiter.set_exception(_closed())
         for connection in list(self._connections):
             connection.abort()
         self._hosts.clear()
@@ -258,7 +266,7 @@ class Client:
             try:
                 handed = await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
+                if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                     self._pass_on(target, host, waiter.result())
                 elif waiter in host.waiters:
                     host.waiters.remove(waiter)
@@ -315,7 +323,7 @@ class Client:
         loop = asyncio.get_running_loop()
         failure: OSError | None = None
         if self._is_closed:
-            raise HttpFailure("connect", "the client is closed", is_sent=False)
+            raise _closed()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 for address in await self._look_up(target):
@@ -343,6 +351,9 @@ class Client:
         ) from failure
 
     def _opened(self, connection: Connection) -> Connection:
+        if self._is_closed:  # meanwhile
+            connection.abort()
+            raise _closed()
         self._connections.add(connection)
         connection.on_lost = lambda: self._connections.discard(connection)
         return connection
@@ -366,6 +377,10 @@ class Client:
             assert first is not None
             raise HttpFailure("refused", refusal(target.host, first), is_sent=False)
         return usable
+
+
+def _closed() -> HttpFailure:
+    return HttpFailure("connect", "the client is closed", is_sent=False)
 
 
 def _head(method: str, target: Target, headers: Mapping[str, str] | None, length: int) -> bytes:

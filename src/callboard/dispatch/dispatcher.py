@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
+from callboard.dispatch.answers import Room
 from callboard.dispatch.client import Client, HttpFailure
 from callboard.dispatch.message import (
     Outcome,
@@ -24,7 +25,9 @@ from callboard.dispatch.message import (
 from callboard.dispatch.outcomes import Ended, Outcomes
 from callboard.dispatch.places import Places
 from callboard.dispatch.settings import ALL_BOARDS, PUSH_PATH, DispatchSettings
-from callboard.domain.task import PAYLOAD_BYTES_MAX, Claimed
+from callboard.domain.record import Claimed
+from callboard.domain.task import PAYLOAD_BYTES_MAX
+from callboard.engine.outage import Witness
 from callboard.exceptions import CallboardError, EngineError
 from callboard.outgoing import AddressRules
 from callboard.services.deliveries import Deliveries, Dispatched, Push
@@ -53,7 +56,8 @@ PAUSE_SECONDS: Final = 0.5
 """How long to wait for an engine that cannot be reached."""
 
 BYTES_MAX: Final = 134_217_728
-"""Of the payloads under way at once: no more is given out until some of it is over."""
+"""Of the payloads under way at once: no more is given out until some of it is over. For what
+agents answer there is a room of its own, ``ANSWERS_BYTES``."""
 
 ANSWERED_MAX: Final = 1_000
 """Of how many agents it is known that they answered of late."""
@@ -100,6 +104,20 @@ class DispatchState(msgspec.Struct, frozen=True, kw_only=True):
     under_way: int = 0
     push_seconds: float = 0.0
 
+    def __add__(self, other: DispatchState) -> DispatchState:
+        """What both do, and did."""
+        looked_at = filter(None, (self.looked_at, other.looked_at))
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self.__struct_fields__
+            if name not in ("is_running", "looked_at")
+        }
+        return DispatchState(
+            is_running=self.is_running or other.is_running,
+            looked_at=max(looked_at, default=None),
+            **sums,
+        )
+
 
 class Dispatcher:
     """Gives waiting tasks of some boards to agents, and brings them to those with an address.
@@ -136,10 +154,12 @@ class Dispatcher:
         self._pushes: set[asyncio.Task[None]] = set()
         self._count = 0
         self._bytes = 0
+        self._answers = Room()
         self._quiet = self.settings.poll
         self._answered: dict[str, None] = {}  # whose last push was answered; latest last
         self._room = asyncio.Event()
         self._bells: Subscription | None = None
+        self._outage = Witness("Dispatching")
         self._is_any_full = False
         self._task: asyncio.Task[None] | None = None
         self._looked_at: datetime | None = None
@@ -169,6 +189,7 @@ class Dispatcher:
             await asyncio.gather(*self._pushes, return_exceptions=True)
         await asyncio.gather(*(outcomes.stop() for outcomes in self._outcomes.values()))
         self._outcomes.clear()
+        self._outage.leave()
         if self._shared_client is None and self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -208,9 +229,10 @@ class Dispatcher:
                 await self._look(is_open)
                 if self._given == given:
                     await pause_after(time.perf_counter() - began)
+                self._outage.answered()
                 await self._wait(self._bells)
             except EngineError as error:
-                _log.info("Dispatching waits for the engine: %s", error)
+                self._outage.failed(error)
                 await asyncio.sleep(PAUSE_SECONDS * (1 + random.random()))
             except CallboardError as error:
                 _log.warning("Dispatching was refused: %s", error)
@@ -305,11 +327,13 @@ class Dispatcher:
         return self._quiet
 
     async def _round(self, name: str, deliveries: Deliveries) -> Dispatched | None:
-        settings = self.settings
-        most = min(settings.batch, self._next_places())
+        # In one step: what ends from here on looks again, and the number of places is the one
+        # that their shares are made for.
+        self._look_again_if_full()
+        most = min(self.settings.batch, self._next_places())
         if most <= 0 or self._bytes >= BYTES_MAX:
             return None
-        call = asyncio.ensure_future(self._dispatch(deliveries, most))
+        call = asyncio.ensure_future(self._dispatch(deliveries, most, *self._shares()))
         try:
             found = await asyncio.shield(call)
         except asyncio.CancelledError:  # stopped: what it brings goes back
@@ -323,10 +347,14 @@ class Dispatcher:
         for push in found.pushes:
             for claimed in push.tasks:
                 self._begin(name, push, claimed)
-        counts = self._under_way.values()
-        if self._is_scarce or any(count >= settings.per_agent for count in counts):
-            self._is_any_full = True  # more may wait for it: it is looked again once it has room
+        self._look_again_if_full()
         return found
+
+    def _look_again_if_full(self) -> None:
+        """Where somebody has no room, more may wait for it: look again as soon as it has."""
+        most = self.settings.per_agent
+        if self._is_scarce or any(count >= most for count in self._under_way.values()):
+            self._is_any_full = True
 
     @property
     def _is_scarce(self) -> bool:
@@ -358,9 +386,10 @@ class Dispatcher:
             shares[agent] = max(0, min(each - n, share) if is_known else other - n)
         return other, shares
 
-    async def _dispatch(self, deliveries: Deliveries, most: int) -> Dispatched:
+    async def _dispatch(
+        self, deliveries: Deliveries, most: int, each: int, shares: dict[str, int]
+    ) -> Dispatched:
         settings = self.settings
-        each, shares = self._shares()
         slack = max(SLACK_SECONDS, settings.push_timeout)
         return await deliveries.dispatch(
             strategy=settings.strategy,
@@ -406,13 +435,19 @@ class Dispatcher:
             headers = headers_of(claimed)
             body = assignment_message(claimed, ended.agent, self.settings.lease)
             del claimed  # the body holds its payload: once is enough
-            ended.outcome = await self._ask(ended.agent, url, headers, body)
+            ended.outcome = await self._ask(ended, url, headers, body)
         except asyncio.CancelledError:
-            pass  # stopped: given back, and the agent's fence is void
+            # Stopped: given back, and the agent's fence is void. Where nobody cancelled this
+            # task, what it waited for was, and it would be given out again at once.
+            if not _is_cancelled():
+                ended.outcome = undelivered(f"Pushing to agent {ended.agent} was broken off.")
         except Exception as error:
             _log.exception("Pushing task %s to agent %s failed.", ended.task, ended.agent)
             text = f"Pushing to agent {ended.agent} failed: {type(error).__name__}."
             ended.outcome = undelivered(text)
+        if ended.place is not None:
+            result = ended.outcome.result
+            ended.place.keep(0 if result is None else len(result.json))
         took = time.perf_counter() - began
         self._totals["push_seconds"] += took
         self._totals[ended.outcome.word] += 1
@@ -420,8 +455,10 @@ class Dispatcher:
         self._tell(outcomes.board, ended, took)
         outcomes.add(ended)
 
-    async def _ask(self, agent: str, url: str, headers: dict[str, str], body: bytes) -> Outcome:
+    async def _ask(self, ended: Ended, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         assert self._client is not None
+        agent = ended.agent
+        ended.place = self._answers.place(agent)
         try:
             response = await self._client.request(
                 "POST",
@@ -431,6 +468,7 @@ class Dispatcher:
                 timeout=self.settings.push_timeout,
                 repeat=True,  # the fence makes it the same delivery
                 body_bytes=ANSWER_BYTES,
+                place=ended.place,
             )
         except HttpFailure as failure:
             text = f"Agent {agent} could not be asked: {str(failure).rstrip('.')}."
@@ -467,6 +505,8 @@ class Dispatcher:
         for ended in batch:
             self._count -= 1
             self._bytes -= ended.size
+            if ended.place is not None:
+                ended.place.leave()
             left = self._under_way[ended.agent] - 1
             if left:
                 self._under_way[ended.agent] = left
@@ -476,6 +516,12 @@ class Dispatcher:
         if self._is_any_full and self._bells is not None:
             self._is_any_full = False
             self._bells.ring("", b"")
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task itself was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _push_url(endpoint: str) -> str:

@@ -9,12 +9,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 from callboard.dispatch.wire import Response
+from callboard.domain.record import Claimed
 from callboard.domain.retry import Failure
-from callboard.domain.task import PRIORITIES, Claimed, Requirements
+from callboard.domain.task import PRIORITIES, Requirements
 from callboard.engine.codec import body_of
+from callboard.engine.handed_in import Encoded, as_encoded
 from callboard.exceptions import InvalidArgument, TooLarge
 from callboard.outgoing import retry_after
-from callboard.services.claims import Encoded, as_encoded
 
 SENDER: Final = "task_distributor"
 TTL_SECONDS: Final = 300

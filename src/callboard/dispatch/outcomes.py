@@ -8,12 +8,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from callboard.dispatch.answers import Place
 from callboard.dispatch.message import Outcome
 from callboard.dispatch.settings import DispatchSettings
-from callboard.domain.task import Claimed
+from callboard.domain.record import Claimed
 from callboard.engine.answers import Answer
+from callboard.engine.handed_in import Completion, FailedAttempt
+from callboard.engine.outage import Witness
 from callboard.exceptions import CallboardError, EngineError
-from callboard.services.claims import Completion, FailedAttempt, Holding
+from callboard.services.claims import Holding
 from callboard.services.deliveries import Deliveries, Rests, Undelivered
 
 PAUSE_SECONDS: Final = 0.5
@@ -31,7 +34,7 @@ _log = logging.getLogger("callboard.dispatch")
 class Ended:
     """One push that ended; of the task only what is needed, since payloads may be large."""
 
-    __slots__ = ("agent", "fence", "had_failures", "outcome", "size", "task")
+    __slots__ = ("agent", "fence", "had_failures", "outcome", "place", "size", "task")
 
     def __init__(
         self, claimed: Claimed, agent: str, had_failures: bool, outcome: Outcome | None = None
@@ -41,6 +44,7 @@ class Ended:
         self.size = len(claimed.payload)
         self.agent = agent
         self.had_failures = had_failures
+        self.place: Place | None = None  # what its answer takes in memory
         self.outcome = outcome or Outcome("released")
 
 
@@ -78,6 +82,7 @@ class Outcomes:
         self._waiting: list[Ended] = []
         self._news = asyncio.Event()
         self._is_closing = False
+        self._outage = Witness("What became of pushes")
         self._noted: set[str] = set()
         self._noted_since = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -97,21 +102,22 @@ class Outcomes:
         self._news.set()
         if self._task is not None:
             await self._task
+        self._outage.leave()
 
     async def _run(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            while not self._waiting:
+                if self._is_closing:
+                    return
+                self._news.clear()
+                await self._news.wait()
             batch, self._waiting = self._waiting, []
-            if batch:
-                try:
-                    await self._hand_in(batch)
-                except Exception:
-                    _log.exception("How pushes ended was not handed in; their leases end.")
-                self.under_way -= len(batch)
-                self._on_done(batch)
-            elif self._is_closing:
-                return
+            try:
+                await self._hand_in(batch)
+            except Exception:
+                _log.exception("How pushes ended was not handed in; their leases end.")
+            self.under_way -= len(batch)
+            self._on_done(batch)
 
     async def _hand_in(self, batch: Sequence[Ended]) -> None:
         by_word: dict[str, list[Ended]] = {}
@@ -158,8 +164,9 @@ class Outcomes:
         for _ in range(TRIES_MAX):
             try:
                 answers = await hand_in(batch)
+                self._outage.answered()
             except EngineError as error:
-                _log.info("Outcomes of pushes wait for the engine: %s", error)
+                self._outage.failed(error)
                 if self._is_closing:
                     return  # the claims come back when their leases end
                 await asyncio.sleep(PAUSE_SECONDS * (1 + random.random()))
@@ -193,7 +200,7 @@ class Outcomes:
         return await self._deliveries.undelivered(items, self._rests)
 
     async def _release(self, batch: Sequence[Ended]) -> list[Answer]:
-        return await self._claims.release_many(_claims(batch))
+        return await self._deliveries.released(_claims(batch))
 
 
 def _claims(batch: Sequence[Ended]) -> list[tuple[str, int]]:

@@ -9,6 +9,8 @@ from typing import Final, Literal, cast
 
 import httptools
 
+from callboard.dispatch.answers import SMALL_BYTES, Place
+
 HEAD_BYTES: Final = 65_536
 """The longest head that a response may have."""
 
@@ -132,12 +134,23 @@ class Stream:
 class Exchange:
     """A request under way, and what has come of its response."""
 
-    __slots__ = ("answer", "body_bytes", "chunks", "headers", "method", "size", "status", "stream")
+    __slots__ = (
+        *("answer", "body_bytes", "chunks", "has_asked", "headers", "method", "place"),
+        *("size", "status", "stream"),
+    )
 
-    def __init__(self, method: str, body_bytes: int, stream: Stream | None = None) -> None:
+    def __init__(
+        self,
+        method: str,
+        body_bytes: int,
+        stream: Stream | None = None,
+        place: Place | None = None,
+    ) -> None:
         self.method = method
         self.body_bytes = body_bytes
         self.stream = stream
+        self.place = place
+        self.has_asked = place is None  # for room, or needs none
         self.answer: asyncio.Future[Response | Stream] = asyncio.get_running_loop().create_future()
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -172,6 +185,7 @@ class Connection(asyncio.Protocol):
         self._was_used = False
         self._is_reading = False
         self._until_closed = False
+        self._is_paused = False  # its answer waits for room
         self.is_free = True
         self.on_lost: Callable[[], None] | None = None
 
@@ -294,6 +308,8 @@ class Connection(asyncio.Protocol):
             length = headers.get("content-length", "")
             if length.isdecimal() and int(length) > exchange.body_bytes:
                 self._too_large(exchange)
+            elif length.isdecimal() and int(length) > SMALL_BYTES:
+                self._ask_for_room(exchange, int(length))
         elif not exchange.answer.done():
             assert self._transport is not None
             exchange.stream._begin(status, headers, self._transport)
@@ -310,15 +326,34 @@ class Connection(asyncio.Protocol):
         exchange.size += len(data)
         if exchange.size > exchange.body_bytes:
             self._too_large(exchange)
-        else:
-            exchange.chunks.append(data)
+            return
+        exchange.chunks.append(data)
+        if exchange.size > SMALL_BYTES:  # of a length that it did not say before
+            self._ask_for_room(exchange, exchange.body_bytes)
 
     def on_message_complete(self) -> None:
         """The response is whole."""
         if self._exchange is not None and self._exchange.status:
             self._finish(can_stay=self._parser.should_keep_alive())
 
+    def _ask_for_room(self, exchange: Exchange, size: int) -> None:
+        """Have the sender wait until there is room for its answer."""
+        if exchange.has_asked:
+            return
+        assert exchange.place is not None
+        exchange.has_asked = True
+        if not exchange.place.ask(size, self._read_on) and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            if self.is_open and self._transport is not None:
+                self._transport.resume_reading()
+
     def _finish(self, *, can_stay: bool) -> None:
+        self._read_on()
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         self._was_used, self._is_reading, self._until_closed = True, False, False

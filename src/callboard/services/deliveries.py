@@ -13,8 +13,9 @@ import msgspec
 
 from callboard.domain import error as errors
 from callboard.domain.names import check_name
+from callboard.domain.record import Claimed
 from callboard.domain.retry import Failure
-from callboard.domain.task import BATCH_MAX, Claimed
+from callboard.domain.task import BATCH_MAX
 from callboard.engine import codec
 from callboard.engine.answers import Answer, answers_of, checked, finish_cascade
 from callboard.engine.namespace import Namespace
@@ -173,6 +174,19 @@ class Deliveries:
             if reply[1]:
                 await finish_cascade(self._functions)
             answers += answers_of([row[0] for row in batch], reply[2])
+        return answers
+
+    async def released(self, claims: Sequence[Claim]) -> list[Answer]:
+        """Give back what was not pushed to its end, at once; its agents turned nothing down."""
+        answers: list[Answer] = []
+        for start in range(0, len(claims), BATCH_MAX):
+            batch = claims[start : start + BATCH_MAX]
+            flat = [value for task, fence in batch for value in (task, fence, -1)]
+            reply = await self._functions.call("task_release", self.board, "", len(batch), *flat)
+            checked(reply, "ok", board=self.board)
+            if reply[1]:
+                await finish_cascade(self._functions)
+            answers += answers_of([task for task, _ in batch], reply[2])
         return answers
 
     def _claimed(self, values: Sequence[Any]) -> tuple[Claimed, ...]:

@@ -6,7 +6,7 @@
 -- nothing is pushed to it for `rest_ms`, doubled each time it fails again, up to
 -- `rest_most_ms`. One that asked for it is there, and only has no time: it rests at once and
 -- for as long as it asked, neither doubled nor counted, and the delivery does not count against
--- the task. A row is id, fence, error (JSON), unit (0 to 1, the jitter), for how long the agent
+-- the task, which comes to others first and waits longer where that has happened often. A row is id, fence, error (JSON), unit (0 to 1, the jitter), for how long the agent
 -- wants to rest (ms, 0 for nothing said), and what is tracked of the error: its mark (empty:
 -- nothing) and its message.
 --
@@ -86,6 +86,7 @@ for i = 1, count do
       chooser.failed(t, agent_of(r), kind_of(r[LANE]))
       leave(b, id, r)
       local delay = math.min(delay_most_ms, delay_ms * 2 ^ math.max(0, math.min(tries - 1, 30)))
+      if asked_ms > 0 then delay = math.max(delay, turned_down.note(b, id, r, agent_of(r))) end
       answers[i] = release(b, id, r, floor(delay * (1 + unit) / 2))
     end
   end

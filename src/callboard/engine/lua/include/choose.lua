@@ -8,7 +8,9 @@
 -- else's, choices are made without it, and nothing fails.
 local chooser = {
   looked_at = 1000, -- registered agents that one choice looks at, oldest first
-  dispatched_to = 5000, -- active agents without instances that a dispatch looks at, oldest first
+  dispatched_to = 20000, -- active agents without instances that dispatches look at, oldest first
+  turn_ms = 10000, -- for how long at least, where there are more; then at those behind them
+  readings_most = 5000, -- of these that one call reads; the next goes on
   pairs_most = 200000, -- tasks times agents compared in one call; the other tasks go to lanes
   decisions_kept = 1000,
   shown = 32, -- candidates named in a decision's record,
@@ -17,7 +19,8 @@ local chooser = {
   runs_kept_ms = 604800000, -- after the last run
   pause_us = 50000, -- an agent's runs are counted, but written not more often than this
   memory = {}, remembered = 0,
-  namespaces_most = 8, -- whose agents are remembered
+  namespaces_most = 256, -- whose agents are remembered
+  weight_most = 40000, -- agents remembered in all: of more, those of namespaces that chose the longest ago are not
   lanes_most = 100, -- of a namespace, of which it is remembered who fits
   compared_most = 4000, -- profiles with lanes, in one dispatch; the next goes on
   verdicts_most = 500000, -- of profiles on lanes, of a namespace
@@ -183,6 +186,8 @@ do
     local is_open = agent.status == 'active' and agent.held + agent.reserved < agent.limit
       and agent.lapsed == 0 and not agent.is_barred
     if is_open ~= agent.is_open then agent.is_open, memory.version = is_open, memory.version + 1 end
+    memory.open[agent] = is_open or nil
+    memory.special[agent] = (agent.undelivered or (agent.reserved or 0) > 0) and true or nil
   end
 
   -- Reads an agent that is remembered. One that is not there, or is somebody else's value,
@@ -232,24 +237,73 @@ do
     forget_fits(memory, true)
     local known = call('ZRANGE', agents_known_key(t.prefix), 0, chooser.looked_at - 1)
     memory.agents = enlist(t, memory, known, before, loaded_ones)
+    for i = 1, #memory.agents do memory.agents[i].is_known = true end
     if t.is_dispatch then
-      alone = call('ZRANGE', alone_key, 0, chooser.dispatched_to - 1)
-      memory.stale['*'] = nil
+      memory.stale['*'], memory.count = nil, call('ZCARD', alone_key)
+      if memory.first >= memory.count then memory.first = 0 end
+      alone = call('ZRANGE', alone_key, memory.first, memory.first + chooser.dispatched_to - 1)
     else
       for i = 1, #memory.alone do alone[i] = memory.alone[i].id end
     end
     memory.alone = enlist(t, memory, alone, before, loaded_ones)
+    for i = 1, #memory.alone do memory.alone[i].listed = i end
+    memory.open, memory.special, memory.barred = {}, {}, {}
+    for _, agent in pairs(memory.of) do
+      memory.open[agent] = agent.is_open or nil
+      memory.special[agent] = (agent.undelivered or (agent.reserved or 0) > 0) and true or nil
+      memory.barred[agent] = agent.is_barred
+    end
+  end
+
+  -- What a memory holds, in agents: what is known of lanes is about a tenth of one each.
+  local function weight_of(memory)
+    return #memory.agents + #memory.alone + (memory.verdicts.kept + memory.grouped) / 10
+  end
+
+  -- Forgets the agents of namespaces that chose the longest ago, where there are too many.
+  local function make_room(own)
+    local sum = 0
+    for _, memory in pairs(remembered.of) do sum = sum + weight_of(memory) end
+    -- bounded by the namespaces that are remembered
+    while remembered.count > chooser.namespaces_most or sum > chooser.weight_most do
+      local oldest
+      for prefix, memory in pairs(remembered.of) do
+        if memory ~= own and (not oldest or memory.used < remembered.of[oldest].used) then oldest = prefix end
+      end
+      if not oldest then break end
+      sum = sum - weight_of(remembered.of[oldest])
+      remembered.of[oldest], remembered.count = nil, remembered.count - 1
+    end
   end
 
   local function new_memory(t)
-    if remembered.count >= chooser.namespaces_most then remembered.of, remembered.count = {}, 0 end
     t.memory = { of = {}, agents = {}, keyed = {}, stale = { [''] = true, ['*'] = true }, since = t.ms,
       seq = t.seq, fence = t.fence, version = 0, moved = {}, noted = {},
       changes = {}, epoch = 0, alone = {}, profiles = { at = {} }, verdicts = { kept = 0 },
-      members = {}, found = {}, groups = {}, grouped = 0 }
+      members = {}, found = {}, groups = {}, grouped = 0,
+      -- Those with room, those to be looked at one by one, those left out; how many there are
+      -- for dispatches, and from which one on these look at them.
+      open = {}, special = {}, barred = {}, count = 0, first = 0, turned_ms = t.ms, used = 0 }
     t.has_new_memory = true
     remembered.of[t.prefix], remembered.count = t.memory, remembered.count + 1
+    make_room(t.memory)
     return t.memory
+  end
+
+  -- Reads these agents, which are for dispatches only: no more than one call may, oldest first.
+  -- The others are not there before a later call has read them.
+  local function read_alone(t, memory, agents)
+    local most = chooser.readings_most
+    if #agents > most then
+      table.sort(agents, function(x, y) return x.listed < y.listed end)
+    end
+    for i = 1, math.min(#agents, most) do
+      if read(t, agents[i]) then memory.stale[agents[i].id], t.is_unread = nil, #agents > most end
+    end
+    for i = most + 1, #agents do
+      agents[i].status = nil
+      note_room(memory, agents[i])
+    end
   end
 
   -- The registered agents, as they are: what changed since the last choice is read, and from
@@ -258,17 +312,27 @@ do
     if t.is_recollected then return t.memory end
     t.is_recollected = true
     local memory, loaded_ones = t.memory or new_memory(t), t.agents or {}
+    remembered.uses = remembered.uses + 1
+    memory.used = remembered.uses
     for key in pairs(t.sets) do remembered.touch(t, key) end
     if t.ms - memory.since > chooser.remembered_ms or t.ms < memory.since then
       memory.since, memory.stale[''], memory.stale['*'] = t.ms, true, true
       for id, agent in pairs(memory.of) do agent.kinds, memory.stale[id] = nil, true end
     end
-    if memory.stale[''] or t.is_dispatch and memory.stale['*'] then list(t, memory, loaded_ones) end
-    local stale = memory.stale
+    if memory.stale[''] or t.is_dispatch and memory.stale['*'] then
+      list(t, memory, loaded_ones)
+      make_room(memory)
+    end
+    local stale, others = memory.stale, {}
     for id in pairs(stale) do
       local agent = memory.of[id]
-      if id ~= '*' and (not agent or loaded_ones[id] ~= agent and read(t, agent)) then stale[id] = nil end
+      if agent and not agent.is_known and loaded_ones[id] ~= agent then
+        others[#others + 1] = agent
+      elseif id ~= '*' and (not agent or loaded_ones[id] ~= agent and read(t, agent)) then
+        stale[id] = nil
+      end
     end
+    if #others > 0 then read_alone(t, memory, others) end
     for id, agent in pairs(loaded_ones) do
       if agent and memory.of[id] == agent then
         loaded_ones[id] = nil -- found there, by its name
@@ -389,15 +453,37 @@ do
     return group
   end
 
+  -- Those of a group that are so healthy; one list for all lanes of the group that ask for it.
+  local function healthy_of(memory, group, least)
+    local kept = memory.alone_healthy
+    if kept.count + #group > chooser.grouped_most then
+      kept = { count = 0 }
+      memory.alone_healthy = kept
+    end
+    kept[group] = kept[group] or {}
+    local found = kept[group][least]
+    if not found then
+      found = new_group()
+      for i = 1, #group do
+        if group[i].health >= least then
+          found[#found + 1] = group[i]
+          found.at[group[i]] = #found
+        end
+      end
+      kept[group][least], kept.count = found, kept.count + #group
+    end
+    return found
+  end
+
   -- The agents that a task of this lane may go to, whether or not they are active and have
   -- room; and, in `open`, those that were so at `version`.
   local function fitting(b, lane)
     local memory = recollect(b.t)
-    local asks_health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;[^;]')
+    local asks_health = match(lane, '^[^;]*;[^;]*;[^;]*;[^;]*;[^;]*;([^;]+)')
     local all, kind = memory.agents, asks_health and 'healthy_lanes' or 'lanes'
     if b.t.is_dispatch then
-      all, kind = group_of(b.t, memory, lane), 'alone_healthy_lanes'
-      if not asks_health or #all == 0 then return all end
+      all = group_of(b.t, memory, lane)
+      return asks_health and #all > 0 and healthy_of(memory, all, tonumber(asks_health)) or all
     end
     local lanes = memory[kind]
     if lanes[lane] then return lanes[lane] end
@@ -466,16 +552,21 @@ do
     return found
   end
 
+  -- Takes note of what this call did to agents that it looked up by name.
+  local function note_moved(memory)
+    for i = #memory.moved, 1, -1 do
+      note_room(memory, memory.moved[i])
+      memory.moved[i] = nil
+    end
+  end
+
   -- The candidates for a task of this lane: active agents that fit and have room. `reads`
   -- says what is to be known of them. The list is good until the next choice. Then all who
   -- fit, where the list is just those of them that are active and have room.
   function chooser.candidates(b, lane, waiters, reads)
     local t, agents = b.t, fitting(b, lane)
     local memory, found = t.memory, agents.open
-    for i = #memory.moved, 1, -1 do
-      note_room(memory, memory.moved[i])
-      memory.moved[i] = nil
-    end
+    note_moved(memory)
     local is_special = note_waits(b, memory, waiters) or t.gated
     if is_special then
       found = open_ones(b, lane, agents)
@@ -656,6 +747,7 @@ do
   function chooser.is_unserved(t, lane)
     local memory = t.memory
     return memory and memory.found[lane] == NOBODY and not memory.is_unsorted and not memory.stale['*']
+      and memory.count <= chooser.dispatched_to
   end
 
   -- Of a dispatch: from here on only agents that run without instances are chosen from, and
@@ -663,16 +755,35 @@ do
   -- open.
   function chooser.alone(t)
     t.is_dispatch = true
-    local alone = recollect(t).alone
-    for i = 1, #alone do
-      if alone[i].is_barred then chooser.bar(t, alone[i], false) end
+    local memory = recollect(t)
+    for agent in pairs(memory.barred) do chooser.bar(t, agent, false) end
+    return memory.alone
+  end
+
+  -- Of a dispatch: of which agents more is to be known than that they have room, by
+  -- registration; those that reservations wait for, or whose deliveries fail. And all with room.
+  function chooser.special_ones(t)
+    local memory, found = t.memory, {}
+    note_moved(memory)
+    for agent in pairs(memory.special) do
+      if agent.alone then found[#found + 1] = agent end
     end
-    return alone
+    table.sort(found, function(x, y) return (x.listed or 0) < (y.listed or 0) end)
+    return found, memory.open
+  end
+
+  -- Of a dispatch that found nobody for what is left: where there are more agents than are
+  -- looked at, it is the turn of those behind them, after a while.
+  function chooser.turn(t)
+    local memory = t.memory
+    if memory.count <= chooser.dispatched_to or t.ms - memory.turned_ms < chooser.turn_ms then return end
+    memory.first, memory.turned_ms, memory.stale['*'] = memory.first + chooser.dispatched_to, t.ms, true
   end
 
   -- Leaves an agent out of the choices, or lets it in again.
   function chooser.bar(t, agent, is_barred)
     agent.is_barred = is_barred or nil
+    t.memory.barred[agent] = agent.is_barred
     note_room(t.memory, agent)
   end
 

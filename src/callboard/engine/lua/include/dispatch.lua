@@ -1,13 +1,15 @@
 -- Giving tasks to agents that run without instances: which, to whom, and the claims of those
 -- that are pushed.
 --
--- A dispatch is a table: `b`, the `agents`, how many tasks may be pushed to each (`left`, else
+-- A dispatch is a table: `b`, how many tasks may be pushed to each (`left`, else
 -- `each_most`), how many are to be given out in all (`unmet`), and the tasks that are pushed, by agent
 -- (`groups`, in `order`). How deliveries to an agent went stands in its hash, as
 -- `undelivered`: failed in a row|rests until (ms, 0: does not)|1 while one is tried.
--- include claim
+-- include claim, turned_down
 
-local dispatching = {}
+local dispatching = {
+  choosy = 16, -- tasks for which those that turned them down are left out, in one call
+}
 
 do
   -- Until when nothing is pushed to the agent, and 0 where its deliveries go well.
@@ -44,7 +46,7 @@ do
           r.is_lapsed = true
           make_ready(b, id, r)
           save(b, id)
-        elseif not rests and d.unmet > 0 and d.left[agent.id] > 0 and not kind_paused(b, r[LANE])
+        elseif not rests and not (has(r, 'R') and turned_down.is_waiting(b, id, r)) and d.unmet > 0 and d.left[agent.id] > 0 and not kind_paused(b, r[LANE])
           and not (t.gated and breakers.room_of(t, r[LANE]) < 1) and flow.admit(t, r[LANE], false) then
           if t.gated then breakers.choose(t, r[LANE], 1) end
           take(group_of(d, agent).taken, id, r[SCORE], false)
@@ -54,34 +56,60 @@ do
     end
   end
 
-  -- Begins a dispatch of `most` tasks. To an agent that rests nothing is pushed, and one task
-  -- to one that has rested. Takes up what is reserved, and counts the room of all.
-  function dispatching.begin(b, agents, left, most, each_most, reserve_most)
-    local d = { b = b, agents = agents, left = left, most = most, unmet = most, room = 0,
-      each_most = math.min(each_most, most), reserve_most = reserve_most, groups = {}, order = {} }
-    for i = 1, #agents do
-      local agent, spare = agents[i], math.huge
-      if not (agent.alone and agent.status) or not agent.is_open and agent.reserved == 0 then
-        spare = 0 -- gone, or nothing to do here
-      elseif agent.push and agent.status == 'active' and not (agent.undelivered or b.t.gated)
-        and agent.reserved == 0 and not left[agent.id] and each_most > 0 then
-        spare = d.each_most
-      elseif agent.push and agent.status == 'active' then
-        local until_ms = rests_until(agent)
-        local may_have = until_ms > b.t.ms and 0 or until_ms > 0 and 1 or most
-        if b.t.gated and breakers.may_gate(b.t, agent.id, '') then
-          may_have = math.min(may_have, breakers.claims(b.t, agent.id))
-        end
-        left[agent.id] = math.max(0, math.min(left[agent.id] or each_most, may_have))
-        if agent.reserved > 0 then take_up(d, agent, until_ms > b.t.ms) end
-        if left[agent.id] == 0 then chooser.bar(b.t, agent, true) end
-        spare = left[agent.id]
-      elseif not agent.push then
-        spare = reserve_most - agent.reserved
-        if spare <= 0 then chooser.bar(b.t, agent, true) end
+  -- How many tasks the agent may be given, besides what it has room for. It is barred where
+  -- that is none; what is reserved for it is taken up.
+  local function spare_of(d, agent)
+    local t, left, spare = d.b.t, d.left, math.huge
+    if not (agent.alone and agent.status) or not agent.is_open and agent.reserved == 0 then
+      return 0 -- gone, or nothing to do here
+    elseif agent.push and agent.status == 'active' then
+      local until_ms = rests_until(agent)
+      local may_have = until_ms > t.ms and 0 or until_ms > 0 and 1 or d.most
+      if t.gated and breakers.may_gate(t, agent.id, '') then
+        may_have = math.min(may_have, breakers.claims(t, agent.id))
       end
-      if agent.is_open then
-        d.room = d.room + math.min(spare, agent.limit - agent.held - agent.reserved)
+      left[agent.id] = math.max(0, math.min(left[agent.id] or d.each_most, may_have))
+      if agent.reserved > 0 then take_up(d, agent, until_ms > t.ms) end
+      if left[agent.id] == 0 then chooser.bar(t, agent, true) end
+      spare = left[agent.id]
+    elseif not agent.push then
+      spare = d.reserve_most - agent.reserved
+      if spare <= 0 then chooser.bar(t, agent, true) end
+    end
+    return spare
+  end
+
+  local function count_room(d, agent, spare)
+    if agent.is_open then
+      d.room = d.room + math.min(spare, agent.limit - agent.held - agent.reserved)
+    end
+  end
+
+  -- Begins a dispatch of `most` tasks. To an agent that rests nothing is pushed, and one task
+  -- to one that has rested. Takes up what is reserved, and counts the room, as far as it is
+  -- wanted: of most agents no more is to be known than that they have some.
+  function dispatching.begin(b, agents, left, most, each_most, reserve_most)
+    local d = { b = b, left = left, most = most, unmet = most, room = 0,
+      each_most = math.min(each_most, most), reserve_most = reserve_most, groups = {}, order = {},
+      choosy = dispatching.choosy }
+    local special_ones, open = chooser.special_ones(b.t)
+    if b.t.gated or each_most <= 0 then
+      for i = 1, #agents do count_room(d, agents[i], spare_of(d, agents[i])) end
+      return d
+    end
+    local is_counted, of = {}, b.t.memory.of
+    for id in pairs(left) do
+      if of[id] and of[id].alone then special_ones[#special_ones + 1] = of[id] end
+    end
+    for i = 1, #special_ones do
+      local agent = special_ones[i]
+      if not is_counted[agent] then count_room(d, agent, spare_of(d, agent)) end
+      is_counted[agent] = true
+    end
+    for agent in pairs(open) do
+      if d.room >= most then break end
+      if agent.alone and not is_counted[agent] then
+        count_room(d, agent, agent.push and d.each_most or reserve_most)
       end
     end
     return d
@@ -100,8 +128,27 @@ do
     end
     -- What it compared is remembered, and the next call goes on. Where it was not remembered
     -- before, that one may have to begin anew, and so is not made at once.
-    d.goes_on = b.t.is_cut_short and not b.t.has_new_memory
+    d.goes_on = (b.t.is_cut_short or b.t.is_unread) and not b.t.has_new_memory
     return taken
+  end
+
+  -- An agent for the task, rather none of those that turned it down. That is looked at for some
+  -- tasks only, since who has room is then counted anew.
+  local function agent_for(d, name, id, r, lane, waiters)
+    local b, memory, barred = d.b, d.b.t.memory, {}
+    local task, shunned = chooser.sketch(b, id, r), d.choosy > 0 and turned_down.by(b, id, r) or ''
+    for its_name in gmatch(shunned, '[^,]+') do
+      local agent = memory.of[its_name]
+      if agent and not agent.is_barred then
+        chooser.bar(b.t, agent, true)
+        barred[#barred + 1] = agent
+      end
+    end
+    if #barred == 0 then return chooser.choose(b, name, task, lane, waiters) end
+    d.choosy = d.choosy - 1
+    local chosen = chooser.choose(b, name, task, lane, waiters)
+    for i = 1, #barred do chooser.bar(b.t, barred[i], false) end
+    return chosen or chooser.choose(b, name, task, lane, waiters)
   end
 
   -- Chooses an agent for each; answers how many were reserved for agents without an address.
@@ -111,7 +158,7 @@ do
     for i = 1, #taken.ids do
       local id, lane = taken.ids[i], taken.lanes[i]
       local r = b.records[id]
-      local agent = r and not full[lane] and chooser.choose(b, name, chooser.sketch(b, id, r), lane, waiters)
+      local agent = r and not full[lane] and agent_for(d, name, id, r, lane, waiters)
       if not agent then
         full[lane] = true
         kept[#kept + 1] = lane
@@ -129,6 +176,7 @@ do
     end
     for i = 1, #kept do flow.give_turn_back(b, kept[i]) end
     d.unmet = d.unmet - reserved
+    if d.unmet > 0 then chooser.turn(t) end
     -- It compared as many tasks and agents as one call may, and gave some out.
     if (t.pairs_left or 1) <= 0 and (reserved > 0 or #d.order > 0) then d.goes_on = true end
     return reserved

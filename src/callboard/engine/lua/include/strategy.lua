@@ -20,6 +20,7 @@ local strategies = {
   untried = 0.7, -- what it is supposed to take, as a share of the mean: less, so it is tried
   crowded = 0.25, -- by how much of its time an agent with all slots taken is held to be slower
   spread = 1.25, -- of the mean load that consistent_hash lets an agent have
+  shown = 64, -- of many candidates, those whose scores are always made
   names = {
     'best_idle', 'least_connections', 'round_robin', 'least_response_time',
     'weighted_round_robin', 'resource_based', 'capability_based', 'predictive',
@@ -243,24 +244,82 @@ do
 
   function strategies.reasons.predictive(c) return string.format('is predicted to do best: %.2f', c.score) end
 
-  -- Highest random weight, so a change of membership moves only the share of who came or
-  -- went; passed on to the next where an agent has more than 1.25 times its share.
-  function choose.consistent_hash(task, candidates)
-    local key = task.key or task.id
-    local k1, k2 = text_hash(key, 257), text_hash(key, 263)
-    local loads, weights = 1, 0
+  -- `mixed` of each candidate and the key, as the whole number that it is made of: in one
+  -- loop, as it is wanted of every agent for every task. Also who has the highest, the sum of
+  -- loads and one, and whether all weigh the same.
+  local function draws_of(k1, k2, candidates, draws)
+    local prime, k31, k3, loads, are_alike = HASH_PRIME, k1 * 31, k1 * 3, 1, true
+    local first, highest = nil, -1
     for i = 1, #candidates do
       local c = candidates[i]
-      if not c.hash then c.hash, c.hash_2 = text_hash(c.id, 257), text_hash(c.id, 263) end
-      c.score = (c.weight or 1) / -math.log(mixed(k1, k2, c.hash, c.hash_2))
-      loads, weights = loads + load_of(c), weights + (c.weight or 1)
+      local a1, a2 = c.hash, c.hash_2
+      if not a1 then
+        a1, a2 = text_hash(c.id, 257), text_hash(c.id, 263)
+        c.hash, c.hash_2 = a1, a2
+      end
+      local x = (k31 + a1) % prime
+      x = (x * x % prime) * x % prime
+      x = (x + a2 * 7 + k2) % prime
+      x = (x * x % prime) * x % prime
+      x = (x + a1 + k3) % prime
+      x = (x * x % prime) * x % prime
+      draws[i], loads = x, loads + c.held + c.reserved
+      if x > highest then first, highest = i, x end
+      if (c.weight or 1) ~= 1 then are_alike = false end
     end
-    local best, first
+    return first, loads, are_alike
+  end
+
+  local function score_of_draw(c, draw)
+    return (c.weight or 1) / -math.log((draw + 0.5) / HASH_PRIME)
+  end
+
+  -- Among those that weigh the same, which most do, who has the highest draw has the highest
+  -- score: the scores themselves are only for those that are shown.
+  local function best_of_draws(candidates, draws, first, loads)
+    local bound, best, highest = math.ceil(strategies.spread * loads / #candidates), nil, -1
+    if load_of(candidates[first]) < bound then
+      best = first
+    else
+      for i = 1, #candidates do
+        if draws[i] > highest and load_of(candidates[i]) < bound then best, highest = i, draws[i] end
+      end
+    end
+    for i = 1, #candidates do
+      if i > strategies.shown then break end
+      candidates[i].score = score_of_draw(candidates[i], draws[i])
+    end
+    candidates[first].score = score_of_draw(candidates[first], draws[first])
+    if best then candidates[best].score = score_of_draw(candidates[best], draws[best]) end
+    return best
+  end
+
+  local function best_of_weights(candidates, draws, loads)
+    local weights, best, first = 0, nil, nil
+    for i = 1, #candidates do
+      local c = candidates[i]
+      c.score, weights = score_of_draw(c, draws[i]), weights + (c.weight or 1)
+    end
     for i = 1, #candidates do
       local c = candidates[i]
       local bound = math.ceil(strategies.spread * loads * (c.weight or 1) / weights)
       if not first or c.score > candidates[first].score then first = i end
       if load_of(c) < bound and (not best or c.score > candidates[best].score) then best = i end
+    end
+    return best, first
+  end
+
+  local draws = {} -- of the choice that is made, as long as the longest one was
+
+  -- Highest random weight, so a change of membership moves only the share of who came or
+  -- went; passed on to the next where an agent has more than 1.25 times its share.
+  function choose.consistent_hash(task, candidates)
+    local key, best = task.key or task.id, nil
+    local first, loads, are_alike = draws_of(text_hash(key, 257), text_hash(key, 263), candidates, draws)
+    if are_alike then
+      best = best_of_draws(candidates, draws, first, loads)
+    else
+      best, first = best_of_weights(candidates, draws, loads)
     end
     if best == first then return best, 'is the first choice for its key' end
     return best, 'is the next choice for its key; ' .. candidates[first].id .. ' has its share'
