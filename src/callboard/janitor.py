@@ -1,7 +1,8 @@
 """The sweeps that keep a namespace honest, run wherever a worker or coordinator runs.
 
 Any number may run at once: the engine tells one of them per interval that it is due, and
-every sweep is a bounded function whose effect does not depend on who calls it.
+which sweeps have something to do; in a namespace where nothing is due that is the one call.
+Every sweep is a bounded function whose effect does not depend on who calls it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
-from callboard.exceptions import CallboardError, EngineError, EngineFull
+from callboard.engine.outage import REPEAT_SECONDS, Witness
+from callboard.exceptions import (
+    CallboardError,
+    EngineError,
+    EngineUnavailable,
+    OutcomeUnknown,
+)
 from callboard.services.agents import Agents
 
 Sweep = Callable[[], Awaitable[object]]
@@ -29,34 +37,43 @@ TIDY_SECONDS: Final = 3_600.0
 ROUNDS_MAX: Final = 50
 """Rounds each sweep gets in one interval; what is left comes in the next."""
 
+_FEEDING: Final = frozenset({"agents", "cascades"})
+"""Sweeps that, as those of boards, may give others something to do."""
+
 _log = logging.getLogger("callboard.janitor")
 
 
 class Janitor:
     """Sweeps agents, boards, cascades, and whatever else it was given.
 
+    A sweep that fails, as each board's, keeps no other from its turn, unless the engine is away.
+    It is logged by its name, at most once in half a minute.
+
     Args:
-        sweeps: Run in this order in each round, behind the boards.
+        sweeps: By the names that the engine has for them; run in this order, behind the boards.
 
     Attributes:
-        ran_at: When its last round went well, by this machine's clock; None before the first.
+        ran_at: When it last came to the end of a round, by this machine's clock, though some of
+            its sweeps may have failed; None before the first.
     """
 
     def __init__(
         self,
         namespace: Namespace,
         agents: Agents,
-        sweeps: Sequence[Sweep] = (),
+        sweeps: Mapping[str, Sweep],
         *,
         interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._namespace = namespace
         self._functions = namespace.functions
         self._agents = agents
-        self._sweeps = tuple(sweeps)
+        self._sweeps = dict(sweeps)
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
         self._tidied_at = -TIDY_SECONDS
+        self._outage = Witness("A sweep")
+        self._told: dict[str, float] = {}
         self.ran_at: datetime | None = None
 
     def start(self) -> None:
@@ -70,25 +87,38 @@ class Janitor:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._outage.leave()
 
     async def sweep(self, *, force: bool = False) -> bool:
-        """One round over the boards and agents that are due; False where another did it.
+        """One round over what is due; False where another did it.
 
         Args:
-            force: Sweep all boards, whether or not they are due.
+            force: Sweep all boards and all else, whether or not they are due.
         """
         reply = await self._functions.call("namespace_tick", round(self._interval * 1000), 0)
         if checked(reply, "due", "not_due") == "not_due" and not force:
             return False
-        boards = await self._boards() if force else reply[1:]
-        await _rounds(self._agents.sweep)
+        due, boards = (self._all, await self._boards()) if force else (_names(reply), reply[2:])
+        if "agents" in due:
+            await self._rounds("of agents", self._agents.sweep)
         for board in boards:
-            await self._sweep_board(board)
-        await self._continue_cascades()
-        for sweep in self._sweeps:
-            await _rounds(sweep)
-        await self._tidy()
+            await self._rounds(
+                f"of board {board.decode(errors='replace')}", partial(self._sweep_board, board)
+            )
+        if boards or due & _FEEDING:
+            await self._rounds("of cascades", self._continue_cascade)
+            reply = await self._functions.call("namespace_due")
+            checked(reply, "ok")
+            due |= _names(reply)
+        for name, sweep in self._sweeps.items():
+            if name in due:
+                await self._rounds(f"of {name}", sweep)
+        await self._rounds("of function libraries", self._tidy)
         return True
+
+    @property
+    def _all(self) -> frozenset[str]:
+        return _FEEDING | self._sweeps.keys()
 
     async def _boards(self) -> list[bytes]:
         found: list[bytes] = await self._namespace.connection.call(
@@ -96,19 +126,34 @@ class Janitor:
         )
         return found
 
-    async def _sweep_board(self, board: bytes) -> None:
-        for _ in range(ROUNDS_MAX):
-            reply = await self._functions.call("board_sweep", board, SWEEP_LIMIT)
-            checked(reply, "ok")
-            if not reply[1]:
-                return
+    async def _rounds(self, name: str, sweep: Sweep) -> None:
+        """Up to ROUNDS_MAX rounds; one that fails keeps no other sweep from its turn."""
+        try:
+            for _ in range(ROUNDS_MAX):
+                if not await sweep():
+                    return
+        except (EngineUnavailable, OutcomeUnknown):
+            raise
+        except Exception as error:
+            self._tell(name, error)
 
-    async def _continue_cascades(self) -> None:
-        for _ in range(ROUNDS_MAX):
-            reply = await self._functions.call("task_cascade", 10)
-            checked(reply, "ok")
-            if not reply[1]:
-                return
+    def _tell(self, name: str, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        self._told = {one: at for one, at in self._told.items() if now - at < REPEAT_SECONDS}
+        if name not in self._told:
+            self._told[name] = now
+            trace = None if isinstance(error, CallboardError) else error
+            _log.warning("The sweep %s failed, the others go on: %s", name, error, exc_info=trace)
+
+    async def _sweep_board(self, board: bytes) -> bool:
+        reply = await self._functions.call("board_sweep", board, SWEEP_LIMIT)
+        checked(reply, "ok")
+        return bool(reply[1])
+
+    async def _continue_cascade(self) -> bool:
+        reply = await self._functions.call("task_cascade", 10)
+        checked(reply, "ok")
+        return bool(reply[1])
 
     async def _tidy(self) -> None:
         at = asyncio.get_running_loop().time()
@@ -121,24 +166,17 @@ class Janitor:
             try:
                 await self.sweep()
                 self.ran_at = datetime.now(UTC)
+                self._outage.answered()
             except EngineError as error:
-                _log.info("A sweep waits for the engine: %s", error)
+                self._outage.failed(error)
             except CallboardError as error:
                 _log.warning("A sweep was refused: %s", error)
             except Exception:
                 _log.exception("A sweep failed; the next goes on.")
-            await asyncio.sleep(self._interval * (0.9 + random.random() / 5))
+            # Not before the interval is over: the engine would say that nothing is due yet.
+            await asyncio.sleep(self._interval * (1 + random.random() / 10))
 
 
-async def _rounds(sweep: Sweep) -> None:
-    """Up to ROUNDS_MAX rounds; one that fails keeps no other sweep from its turn."""
-    try:
-        for _ in range(ROUNDS_MAX):
-            if not await sweep():
-                return
-    except EngineFull as error:
-        _log.warning("A sweep was refused, the others go on: %s", error)
-    except EngineError:
-        raise
-    except Exception:
-        _log.exception("A sweep failed; the others go on.")
+def _names(reply: list[bytes]) -> frozenset[str]:
+    """The sweeps that the engine says are due."""
+    return frozenset(reply[1].decode().split(","))

@@ -8,42 +8,39 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
-from typing import Any, Final, Self
-
-import msgspec
+from typing import Any, Final
 
 from callboard.domain.board import BoardSettings
 from callboard.domain.bounds import check_text
 from callboard.domain.event import Gap
 from callboard.domain.names import check_name
 from callboard.domain.placeholders import expand, lookup_in
+from callboard.domain.report import Report, failures_of, is_work
 from callboard.domain.retry import RetryPolicy
 from callboard.domain.run import (
     ENDED,
     LEAD_BOARD,
-    PLAN,
-    SYNTHESIS,
-    WORK,
     Phase,
     Run,
     answer_id,
     lead_id,
     lead_kind,
-    member_of,
     plan_id,
 )
-from callboard.domain.story import RunEvent, Story
-from callboard.domain.task import BATCH_MAX, FINISHED, Requirements, Status, Task, TaskSpec, new_id
+from callboard.domain.story import RunEvent
+from callboard.domain.task import BATCH_MAX, FINISHED, Requirements, Status, TaskSpec, new_id
 from callboard.domain.team import TeamSpec, parse_team
-from callboard.engine.pubsub import Subscription
 from callboard.exceptions import (
     BoardNotFound,
+    EngineError,
+    EngineUnavailable,
     IdConflict,
     IllegalState,
     InvalidArgument,
     NotFound,
+    OutcomeUnknown,
     Refused,
     RunFailed,
 )
@@ -52,6 +49,7 @@ from callboard.services.events import Events
 from callboard.services.runs import RunRecords
 from callboard.services.tasks import Tasks
 from callboard.services.teams import Teams
+from callboard.telling import Bell, tell
 
 REQUEST_MAX: Final = 262_144
 RUN_ID_MAX: Final = 60
@@ -63,7 +61,6 @@ LEAD_RETRY: Final = RetryPolicy(max_retries=10, base=0.5, cap=30.0)
 UNFINISHED: Final = tuple(status for status in Status if status not in FINISHED)
 LIVE: Final = tuple(phase for phase in Phase if phase not in ENDED)
 CANCEL_ROUNDS: Final = 3
-RECHECK_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 10.0
 """How long a retry waits for the handlers of the last generation, which were cancelled."""
 
@@ -74,37 +71,6 @@ SWEPT_MAX: Final = 10
 """Runs deleted in one sweep: each may have thousands of tasks."""
 
 Ids = list[str]
-
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of a run that failed, and what can be done about it."""
-
-    id: str
-    title: str
-    worker: str
-    error: str
-    attempts: int
-    cure: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run with all of its tasks, read at one time.
-
-    Attributes:
-        answer: What the synthesizer returned; None where it has not.
-        tasks: Those that were planned, in the order in which they were added.
-        asked: Those by which planner and synthesizer were asked.
-        seconds: From the start to the end, or until now.
-        is_led: A host has its lease; without one nothing more comes of it.
-    """
-
-    run: Run
-    answer: Any
-    tasks: tuple[Task, ...]
-    asked: tuple[Task, ...]
-    failures: tuple[Failed, ...]
-    seconds: float
-    is_led: bool
 
 
 class Runs:
@@ -211,7 +177,7 @@ class Runs:
             answer=answer.result if answer is not None else None,
             tasks=planned,
             asked=tuple(task for task in read if not is_work(task.kind)),
-            failures=_failures(read, run),
+            failures=failures_of(read, run),
             seconds=max(0.0, (ended - found.created_at).total_seconds()),
             is_led=await self._is_led(found),
         )
@@ -389,7 +355,7 @@ class Runs:
             IllegalState: Some do not stop, or were lost and their leases are not over.
         """
         await self.wind_up(run.id, generation=run.generation, reason="the run has ended", by=by)
-        async with _Bell(self._events, run.id) as bell:
+        async with Bell(self._events, run.id) as bell:
             try:
                 async with asyncio.timeout(SETTLE_SECONDS):
                     while (await self._boards.get(run.id)).counts.held:
@@ -444,17 +410,30 @@ class Runs:
     async def sweep(self) -> bool:
         """Delete runs that were kept for long enough, end those that nobody ended in time.
 
+        One that cannot be done yet is due again in a minute, and the others have their turn.
+
         Returns:
             Whether more are due than were looked at.
+
+        Raises:
+            EngineError: Of the last of those that failed, once the others had their turn.
         """
-        due = await self.records.due(SWEPT_MAX)
+        due, failure = await self.records.due(SWEPT_MAX), None
         for run in due:
-            with suppress(Refused, NotFound):  # Retried, still held, or done by another sweep.
+            try:
                 found = await self.get(run)
                 if found.phase.is_ended:
                     await self.delete(run, by="janitor")
                 else:
                     await self.fail(found, reason=UNLED, by="janitor")
+            except (Refused, NotFound):
+                pass  # Retried, still held, or done by another sweep.
+            except (EngineUnavailable, OutcomeUnknown):
+                raise
+            except EngineError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return len(due) >= SWEPT_MAX
 
     async def fail(self, run: Run, *, reason: str, by: str = "") -> None:
@@ -484,30 +463,11 @@ class Runs:
         so have its tasks, or nothing more was heard of them for five seconds.
         """
         found = await self.get(run)
-        story = Story(run, found.team)
-        after = _place(cursor)
         tasks = self._tasks_of(run)
-        position: str | None = None
-        is_silent = False
-        async with _Bell(self._events, run, is_wanted=follow) as bell:
-            while True:
-                entries, following = await self._events.read(position, board=run)
-                needed = sorted({i for entry in entries for i in _needs(story, entry)})
-                read = {t.id: t for t in await tasks.get_many(needed) if t is not None}
-                for entry in entries:
-                    if isinstance(entry, Gap):
-                        yield entry
-                        continue
-                    for event in story.tell(entry, read):
-                        if _place(event.cursor) > after:
-                            yield event
-                if following != position and entries:
-                    position, is_silent = following, False
-                    continue
-                position = following
-                if not follow or (story.has_ended and await self._is_over(run, is_silent)):
-                    return
-                is_silent = await bell.wait() is None
+        told = tell(found, self._events, tasks, self._is_over, cursor, follow=follow)
+        async with aclosing(told):
+            async for one in told:
+                yield one
 
     async def _is_over(self, run: str, is_silent: bool) -> bool:
         """Whether nothing more is to be waited for: it has ended, and so has each of its tasks.
@@ -529,7 +489,7 @@ class Runs:
             TimeoutError: It has not ended within *timeout* seconds; it goes on.
         """
         async with asyncio.timeout(timeout):
-            async with _Bell(self._events, run) as bell:
+            async with Bell(self._events, run) as bell:
                 while not (found := await self.get(run)).phase.is_ended:
                     await bell.wait()
         return found
@@ -550,11 +510,6 @@ class Runs:
                 reason=found.reason,
             )
         return (await self._tasks_of(run).get(answer_id(found.generation))).result
-
-
-def is_work(kind: str) -> bool:
-    """Whether a task of this kind was planned; the others ask planner and synthesizer."""
-    return kind == WORK or kind.startswith(f"{WORK}.")
 
 
 def _limits(
@@ -620,78 +575,3 @@ def _lead(run: str, generation: int, team: str, by: str) -> TaskSpec:
         retry=LEAD_RETRY,
         created_by=by,
     )
-
-
-def _failures(tasks: Sequence[Task], run: str) -> tuple[Failed, ...]:
-    by_id = {task.id: task for task in tasks}
-    return tuple(
-        _failed(task, _root(task, by_id), run) for task in tasks if task.status is Status.FAILED
-    )
-
-
-def _root(task: Task, by_id: Mapping[str, Task]) -> Task:
-    """The task whose own failure this one's goes back to."""
-    for _ in range(len(by_id)):
-        if task.cause is None or task.cause not in by_id:
-            break
-        task = by_id[task.cause]
-    return task
-
-
-def _failed(task: Task, root: Task, run: str) -> Failed:
-    error = str((task.error or {}).get("message", "no message was kept"))
-    if root is not task:
-        cure = f"Mend {root.id} first, which it needs: callboard runs retry {run} {root.id}"
-    elif task.kind in (PLAN, SYNTHESIS):
-        cure = f"Mend the agent, then: callboard runs retry {run}"
-    else:
-        cure = f"Mend what it says, then: callboard runs retry {run} {task.id}"
-    return Failed(
-        id=task.id,
-        title=task.title,
-        worker=member_of(task.agent, run),
-        error=error,
-        attempts=task.attempt,
-        cure=cure,
-    )
-
-
-def _place(cursor: str | None) -> tuple[int, int]:
-    if cursor is None:
-        return (0, -1)
-    number, _, within = cursor.partition(".")
-    try:
-        return (int(number), int(within or -1))
-    except ValueError:
-        raise InvalidArgument(
-            f"{cursor!r} is no cursor of a run. Use one that an event carried, as in '42.1'.",
-            field="cursor",
-        ) from None
-
-
-def _needs(story: Story, entry: Any) -> Sequence[str]:
-    return () if isinstance(entry, Gap) else story.needs(entry)
-
-
-class _Bell:
-    """News of a run's board; a bell is only a hint, so whoever waits looks by itself too."""
-
-    def __init__(self, events: Events, run: str, *, is_wanted: bool = True) -> None:
-        self._events = events
-        self._run = run
-        self._is_wanted = is_wanted
-        self._subscription: Subscription | None = None
-
-    async def wait(self, seconds: float = RECHECK_SECONDS) -> object:
-        """Wait for the next; None where none came for a while."""
-        assert self._subscription is not None
-        return await self._subscription.get(seconds)
-
-    async def __aenter__(self) -> Self:
-        if self._is_wanted:
-            self._subscription = await self._events.listen(board=self._run)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._subscription is not None:
-            self._subscription.close()

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 
 import callboard
 from callboard.domain.board import Counts
 from callboard.domain.event import Event, Fact
 from callboard.exceptions import EngineError
 from tests.chaos.processes import PATIENCE
+from tests.waiting import until
 
 
 async def counts_of(cb: callboard.Callboard) -> Counts:
     return (await cb.boards.get("default")).counts
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE
-) -> None:
-    """Look again and again until *condition* holds; fail after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"Not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.02)
 
 
 async def until_done(cb: callboard.Callboard, count: int, seconds: float = PATIENCE) -> None:
@@ -37,7 +25,7 @@ async def until_done(cb: callboard.Callboard, count: int, seconds: float = PATIE
         except EngineError:  # It was killed just now.
             return False
 
-    await eventually(is_done, f"{count} tasks are done", seconds)
+    await until(is_done, f"{count} tasks are done", seconds)
 
 
 async def facts_of(cb: callboard.Callboard, *kinds: str) -> list[Fact]:

@@ -23,6 +23,9 @@ class Load:
     What may have been done and was not acknowledged is repeated, as a caller should: with the
     same id, or the same fence.
 
+    Args:
+        lost: Statuses by which an engine may say that it has lost what it had acknowledged.
+
     Attributes:
         acknowledged: Ids of tasks whose submitting was answered with 200.
         completed: Ids of tasks whose completion was.
@@ -31,13 +34,21 @@ class Load:
         unreachable: Requests that got no answer at all.
     """
 
-    def __init__(self, urls: Sequence[str], submitters: int = 25, agents: int = 25) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        submitters: int = 25,
+        agents: int = 25,
+        *,
+        lost: Sequence[int] = (),
+    ) -> None:
         self.acknowledged: set[str] = set()
         self.completed: set[str] = set()
         self.refusals: list[tuple[int, str, str, float]] = []
         self.refused: set[tuple[int, str]] = set()
         self.unreachable = 0
         self._urls = list(urls)
+        self._lost = tuple(lost)
         self._submitters, self._agents = submitters, agents
         self._is_submitting = self._is_working = True
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,7 +144,7 @@ class Load:
                 took = time.monotonic() - started
                 self.refusals.append((answer.status_code, code, after, took))
                 self.refused.add((answer.status_code, path))
-                if answer.status_code in also:
+                if answer.status_code in (*also, *self._lost):
                     return None
                 assert answer.status_code == 503, answer.text
             await asyncio.sleep(REPEAT_SECONDS)

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,17 +19,6 @@ PATIENCE = 60.0
 """Seconds until a condition counts as never coming true, on a busy machine."""
 
 _pause = threading.Event()
-
-
-def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
-    """Look again and again until *condition* holds, and answer its value; fail after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"Not within {seconds:g} s: {what}"
-        _pause.wait(0.01)
 
 
 class Program:

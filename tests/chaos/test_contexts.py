@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import callboard
 from callboard.domain.context import Change
 from callboard.engine.embedded import engine_status
 from callboard.exceptions import EngineError
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -53,9 +55,10 @@ async def test_a_watcher_goes_on_over_the_engines_death_and_misses_nothing(tmp_p
 
 async def written(cb: callboard.Callboard, n: int) -> int:
     """Write *n*, over the death of the engine; the revision that it became."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return (await cb.context.set("p", {"n": n})).rev
-            except EngineError:
-                await asyncio.sleep(0.05)
+
+    async def revision() -> int:
+        with suppress(EngineError):
+            return (await cb.context.set("p", {"n": n})).rev
+        return 0
+
+    return int(await until(revision))

@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
@@ -17,29 +16,15 @@ import pytest
 import callboard
 from tests.chaos.board import check_each_was_done_once
 from tests.chaos.coordinator_load import Load
-from tests.chaos.processes import until
 from tests.engine.connection_support import Engine
 from tests.http.nodes import Node
+from tests.waiting import block_until
 
 AWAY_SECONDS = 10.0
 ANSWERED_SECONDS = 13.0
 """A call on an engine that does not answer is given up after 5 s, and a held claim makes two."""
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    """An engine of our own that writes each change to disk before it answers."""
-    with Engine("--appendonly", "yes", "--appendfsync", "everysec") as engine:
-        yield engine
-
-
-@pytest.fixture
-async def board(engine: Engine) -> AsyncIterator[callboard.Callboard]:
-    """The test's own connection, past the coordinators."""
-    async with callboard.connect(engine.url) as board:
-        yield board
 
 
 @pytest.mark.parametrize("way", ["frozen", "killed"])
@@ -167,9 +152,9 @@ def test_a_node_killed_while_it_hands_out_loses_nothing(engine: Engine) -> None:
             for number in range(400)
         ]
         other.ok("POST", "/tasks/batch", {"specs": specs})
-        until(lambda: len(called.done) > 50, "tasks come")
+        block_until(lambda: len(called.done) > 50, "tasks come")
         doomed.kill()
-        until(lambda: done_on(other) == len(specs), "all are done")
+        block_until(lambda: done_on(other) == len(specs), "all are done")
         counts = other.ok("GET", "/boards/default")["board"]["counts"]
 
     assert set(called.done) == {spec["id"] for spec in specs}

@@ -1,29 +1,23 @@
-"""What docs/how-to/deploy.md says of backups and upgrades, done for real; and its files."""
+"""What docs/how-to/deploy.md says of backups and upgrades, done for real."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import callboard
-from callboard.cli.serve import serve as serve_command
 from callboard.domain.event import Gap
 from tests.chaos.board import check_each_was_done_once
 from tests.chaos.coordinator_load import Load
-from tests.chaos.processes import until
 from tests.engine.connection_support import Engine
 from tests.http.nodes import Node
+from tests.waiting import block_until
 
 ROOT = Path(__file__).resolve().parents[2]
-DEPLOY = ROOT / "deploy"
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,7 +49,7 @@ def check_it_works(node: Node) -> None:
 def snapshot(engine: Engine, to: Path) -> tuple[str, ...]:
     before = engine.admin.lastsave()
     engine.admin.bgsave()
-    until(
+    block_until(
         lambda: (
             engine.admin.info("persistence")["rdb_bgsave_in_progress"] == 0
             and engine.admin.lastsave() >= before
@@ -154,70 +148,3 @@ async def test_nodes_of_two_releases_work_side_by_side_and_the_old_may_go(newer:
 
     assert len(libraries) == 2
     assert set(load.statuses()) <= {409}
-
-
-# The files
-
-
-def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
-    text = (DEPLOY / "callboard.service").read_text()
-    unit = tmp_path / "callboard.service"
-    unit.write_text(text.replace("/opt/callboard/bin/callboard", sys.executable))
-
-    ran = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
-    )
-
-    assert ran.returncode == 0, ran.stderr
-    assert "callboard.service" not in ran.stderr
-    assert "TimeoutStopSec=45" in text
-
-
-def test_the_files_name_settings_that_there_are() -> None:
-    files = ["callboard.env.example", "compose.yaml", "Containerfile"]
-    named_there = {
-        name
-        for file in files
-        for name in re.findall(r"\bCALLBOARD_[A-Z_]+", (DEPLOY / file).read_text())
-    }
-    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
-
-    assert named_there <= settings() | {"CALLBOARD_URL", "CALLBOARD_NAMESPACE"}
-    assert all(f"`{name}`" in page for name in sorted(settings()))
-
-
-def settings() -> set[str]:
-    """The variables that stand for an option of ``callboard serve``."""
-    import inspect
-
-    found = set()
-    for parameter in inspect.signature(serve_command).parameters.values():
-        for part in getattr(parameter.annotation, "__metadata__", ()):
-            if getattr(part, "envvar", None):
-                found.add(part.envvar)
-    assert len(found) > 15
-    return found
-
-
-def test_compose_has_two_coordinators_on_one_engine_that_evicts_nothing() -> None:
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-
-    urls = {services[name]["environment"]["CALLBOARD_URL"] for name in ("a", "b")}
-    assert urls == {"redis://engine:6379/0"}
-    assert "--maxmemory-policy noeviction" in services["engine"]["command"]
-    nginx = (DEPLOY / "nginx.conf").read_text()
-    assert set(re.findall(r"server (\w+):9001", nginx)) == {"a", "b"}
-
-
-def test_the_container_is_of_a_python_that_the_package_takes_and_runs_without_root() -> None:
-    text = (DEPLOY / "Containerfile").read_text()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    versions = re.findall(r"FROM python:(\S+)-slim", text)
-
-    assert set(versions) == {project["requires-python"].removeprefix(">=")}
-    assert text.index("USER callboard") < text.index("ENTRYPOINT")
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
-    for name in " ".join(copied).split():
-        assert (ROOT / name).exists(), name

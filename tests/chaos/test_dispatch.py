@@ -14,8 +14,9 @@ from callboard.domain.board import BoardSettings
 from callboard.domain.task import Status, TaskSpec
 from callboard.exceptions import CallboardError
 from tests.chaos.board import check_each_was_done_once, facts_of, until_done
-from tests.chaos.processes import Program, Stage, until
+from tests.chaos.processes import Program, Stage
 from tests.dispatch.agents import Agent, Answer, running
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -90,4 +91,4 @@ async def test_a_task_submitted_on_one_goes_out_by_the_other(
 
     assert (await cb.tasks.get(task.id)).status is Status.DONE
     other.tell(what="stop")
-    until(lambda: not other.is_running, "the other stopped")
+    block_until(lambda: not other.is_running, "the other stopped")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,28 +17,13 @@ from callboard.domain.breaker import BreakerPolicy
 from callboard.domain.task import Status, TaskSpec
 from callboard.engine.embedded import engine_status
 from callboard.exceptions import CircuitOpen, EngineError, LockHeld, RevisionConflict
-from tests.chaos.board import (
-    check_each_was_done_once,
-    counts_of,
-    eventually,
-    facts_of,
-    until_done,
-)
-from tests.chaos.processes import Program, Stage, until
+from tests.chaos.board import check_each_was_done_once, counts_of, facts_of, until_done
+from tests.chaos.processes import Program, Stage
+from tests.waiting import block_until, until
 
 LEASE = 1.0
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-async def data(tmp_path: Path) -> AsyncIterator[Path]:
-    """A data directory, whose engine is stopped at the end whatever became of its users."""
-    folder = tmp_path / "data"
-    yield folder
-    status = engine_status(folder)
-    if status.pid is not None:
-        os.kill(status.pid, signal.SIGKILL)
 
 
 def engine_pid(data: Path, earlier: Sequence[int] = ()) -> int:
@@ -48,7 +33,7 @@ def engine_pid(data: Path, earlier: Sequence[int] = ()) -> int:
         found = engine_status(data).pid
         return None if found in earlier else found
 
-    found = until(pid, "the engine runs")
+    found = block_until(pid, "the engine runs")
     assert found is not None
     return found
 
@@ -88,7 +73,7 @@ async def test_engine_killed_loses_no_acknowledged_task(
             stage.start("worker", data=str(data), durable=durable, agent=f"w{n}", lease=5.0)
             for n in range(3)
         ]
-        until(lambda: all(told(worker, "worker.started") for worker in workers), "all work")
+        block_until(lambda: all(told(worker, "worker.started") for worker in workers), "all work")
         submitters = [
             stage.start(
                 "submitter", data=str(data), durable=durable, prefix=f"s{n}", gate=str(gate)
@@ -98,11 +83,13 @@ async def test_engine_killed_loses_no_acknowledged_task(
         finisher = stage.start(
             "finisher", data=str(data), durable=durable, agent="finisher", gate=str(gate)
         )
-        until(lambda: all(one.hear_all() for one in [*submitters, finisher]), "all work on it")
+        block_until(
+            lambda: all(one.hear_all() for one in [*submitters, finisher]), "all work on it"
+        )
         killed: list[int] = []
         for _ in range(3):
             enough = len(submitted_by(submitters)) + 150
-            until(partial(have_submitted, submitters, enough), "more is submitted")
+            block_until(partial(have_submitted, submitters, enough), "more is submitted")
             killed.append(engine_pid(data, killed))
             os.kill(killed[-1], signal.SIGKILL)
         gate.touch()
@@ -182,7 +169,7 @@ async def test_suspended_host_counts_no_crash(
             )
             for n in range(3)
         ]
-        until(
+        block_until(
             lambda: sum(len(told(worker, "started")) for worker in workers) == len(ids),
             "all tasks have begun",
         )
@@ -193,7 +180,7 @@ async def test_suspended_host_counts_no_crash(
         for pid in everybody:
             os.kill(pid, signal.SIGSTOP)
         awake_at = time.monotonic() + 5 * LEASE
-        until(lambda: time.monotonic() >= awake_at, "the night is over")
+        block_until(lambda: time.monotonic() >= awake_at, "the night is over")
         for pid in everybody:
             os.kill(pid, signal.SIGCONT)
 
@@ -203,7 +190,7 @@ async def test_suspended_host_counts_no_crash(
         async def has_swept() -> bool:
             return time.monotonic() >= swept_at
 
-        await eventually(has_swept, "the sweeps go on")
+        await until(has_swept, "the sweeps go on")
         counts = await counts_of(cb)
         assert (counts.held, counts.failed, counts.dead_letters) == (len(ids), 0, 0)
         gate.touch()

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.chaos.processes import until
 from tests.http.nodes import Node, engine_of
+from tests.waiting import block_until
 
 SILENT = 10_000
 GROWTH_BYTES = 150 << 20
@@ -123,7 +123,7 @@ def test_bodies_that_come_a_byte_at_a_time(node: Node) -> None:
         ]
         for one in slow:
             one.sendall(head + b"{")
-        until(
+        block_until(
             lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] > len(slow), "all"
         )
         for one in slow:
@@ -152,7 +152,7 @@ def test_bodies_that_fill_all_memory_there_is_for_them_are_refused(node: Node) -
 
     # 256 MiB for bodies, and each that is not taken has 64 KiB on its way.
     assert growth < (320 << 20)
-    until(lambda: is_served(node), "others are served once they are gone")
+    block_until(lambda: is_served(node), "others are served once they are gone")
 
 
 def check_small_ones_are_served_or_put_off(node: Node) -> None:
@@ -189,7 +189,7 @@ def test_listeners_who_read_nothing_while_much_happens(node: Node) -> None:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             one.connect(("127.0.0.1", port_of(node)))
             one.sendall(b"GET /events HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        until(
+        block_until(
             lambda: node.ok("GET", "/system")["system"]["namespaces"][0]["listeners"] >= 100, "all"
         )
         before = memory_of(node)

@@ -7,14 +7,15 @@ import itertools
 import os
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import callboard
 from callboard.exceptions import LockHeld
-from tests.chaos.board import eventually
-from tests.chaos.processes import Program, Stage, until
+from tests.chaos.processes import Program, Stage
+from tests.waiting import block_until, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -68,7 +69,7 @@ async def test_a_killed_holders_lock_goes_to_the_waiter_without_any_janitor(
     async def is_in_line() -> bool:
         return (await cb.locks.get("r")).waiting_count == 1
 
-    await eventually(is_in_line, "the waiter is in line")
+    await until(is_in_line, "the waiter is in line")
     killed.kill()
 
     async with asyncio.timeout(20):
@@ -96,9 +97,9 @@ async def test_a_waiter_killed_at_the_head_of_the_line_keeps_nobody_waiting(
     async def are_in_line(count: int) -> bool:
         return (await cb.locks.get("r")).waiting_count == count
 
-    await eventually(lambda: are_in_line(1), "the first is in line")
+    await until(lambda: are_in_line(1), "the first is in line")
     waiting = asyncio.create_task(cb.locks.acquire("r", owner="two", wait=60))
-    await eventually(lambda: are_in_line(2), "both are in line")
+    await until(lambda: are_in_line(2), "both are in line")
     killed.kill()
     await cb.locks.release(lock)
 
@@ -120,11 +121,13 @@ async def test_fences_in_the_log_of_writes_only_rise_while_holders_are_killed(
 
     alive = [start() for _ in range(20)]
     for kills in range(8):
-        await asyncio.to_thread(until, lambda k=kills: writes() >= 30 * (k + 1), "more writes")
+        await asyncio.to_thread(
+            block_until, lambda k=kills: writes() >= 30 * (k + 1), "more writes"
+        )
         victim = random.randrange(len(alive))
         alive[victim].kill()
         alive[victim] = start()
-    await asyncio.to_thread(until, lambda: writes() >= 300, "more writes")
+    await asyncio.to_thread(block_until, lambda: writes() >= 300, "more writes")
     gate.touch()
 
     fences = [int(line.split()[0]) for line in log.read_text().splitlines()]
@@ -132,13 +135,13 @@ async def test_fences_in_the_log_of_writes_only_rise_while_holders_are_killed(
     assert all(first < second for first, second in itertools.pairwise(fences))
 
     for program in alive:
-        await asyncio.to_thread(until, lambda p=program: not p.is_running, "it ended")
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await cb.locks.acquire("r", owner="last", wait=0)
-            except LockHeld:
-                await cb.locks.sweep()
-                await asyncio.sleep(0.1)
-            else:
-                return
+        await asyncio.to_thread(block_until, lambda p=program: not p.is_running, "it ended")
+
+    async def is_free() -> bool:
+        await cb.locks.sweep()
+        with suppress(LockHeld):
+            await cb.locks.acquire("r", owner="last", wait=0)
+            return True
+        return False
+
+    await until(is_free, "the last owner's lease is over")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,21 +19,12 @@ from callboard.domain.event import Event
 from callboard.domain.message import MessageSpec
 from callboard.engine.embedded import engine_status
 from callboard.exceptions import EngineError
-from tests.chaos.processes import Program, Stage, until
+from tests.chaos.processes import Program, Stage
+from tests.waiting import block_until, until
 
 pytestmark = pytest.mark.timeout(240)
 
 LEASE = 1.0
-
-
-@pytest.fixture
-async def data(tmp_path: Path) -> AsyncIterator[Path]:
-    """A data directory, whose engine is stopped at the end whatever became of its users."""
-    folder = tmp_path / "data"
-    yield folder
-    status = engine_status(folder)
-    if status.pid is not None:
-        os.kill(status.pid, signal.SIGKILL)
 
 
 def told(program: Program, what: str) -> list[Any]:
@@ -43,7 +32,7 @@ def told(program: Program, what: str) -> list[Any]:
 
 
 def first(program: Program, what: str) -> Any:
-    return until(lambda: told(program, what), f"it tells {what}")[0]
+    return block_until(lambda: told(program, what), f"it tells {what}")[0]
 
 
 def have_handled(stage: Stage, count: int) -> bool:
@@ -56,13 +45,13 @@ def have_sent(senders: list[Program], batches: int) -> bool:
 
 async def eventually(cb: Callboard, agent: str, **wanted: int) -> None:
     """Wait until so many messages of an inbox stand there; sweeping meanwhile."""
-    async with asyncio.timeout(60):
-        while True:
-            counts = await cb.messages.counts(agent)
-            if all(getattr(counts, name) == value for name, value in wanted.items()):
-                return
-            await cb.messages.sweep()
-            await asyncio.sleep(0.02)
+
+    async def is_so() -> bool:
+        await cb.messages.sweep()
+        counts = await cb.messages.counts(agent)
+        return all(getattr(counts, name) == value for name, value in wanted.items())
+
+    await until(is_so, f"{wanted}")
 
 
 async def acknowledged(cb: Callboard) -> Counter[str]:
@@ -84,7 +73,7 @@ def engine_pid(data: Path, earlier: int | None = None) -> int:
         found = engine_status(data).pid
         return None if found == earlier else found
 
-    found = until(pid, "the engine runs")
+    found = block_until(pid, "the engine runs")
     assert found is not None
     return found
 
@@ -117,7 +106,7 @@ async def test_receivers_killed_at_random_handle_every_message_and_end_each_once
     )
     servers = [stage.start("mailer", do="serve", pause=0.02, **where) for _ in range(3)]
     for killed in range(6):
-        until(partial(have_handled, stage, 40 * killed), "they work")
+        block_until(partial(have_handled, stage, 40 * killed), "they work")
         victim = servers.pop(chance.randrange(len(servers)))
         victim.kill()
         servers.append(stage.start("mailer", do="serve", pause=0.002, **where))
@@ -139,7 +128,7 @@ async def test_an_engine_that_is_killed_loses_no_acknowledged_message(
         ]
         killed: int | None = None
         for round_ in range(1, 4):
-            until(partial(have_sent, senders, 8 * round_), "more is sent")
+            block_until(partial(have_sent, senders, 8 * round_), "more is sent")
             killed = engine_pid(data, killed)
             os.kill(killed, signal.SIGKILL)
         for sender in senders:

@@ -15,9 +15,9 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.chaos.processes import until
 from tests.engine.connection_support import free_port
 from tests.http.nodes import PROGRAM, Node, engine_of
+from tests.waiting import block_until
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
 
@@ -49,7 +49,7 @@ def proxy(folder: Path, a: Node, b: Node) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: answers(url) or process.poll() is not None, "nginx listens")
+        block_until(lambda: answers(url) or process.poll() is not None, "nginx listens")
         assert process.poll() is None, (folder / "error.log").read_text()
         yield url
     finally:

@@ -21,6 +21,7 @@ from tests.engine.connection_support import Engine
 from tests.http.nodes import Node, engine_of
 from tests.http.test_serve import make_certificate
 from tests.scenarios.desks import closing
+from tests.waiting import until
 
 SECONDS = 60.0
 AWAY_SECONDS = 3.0
@@ -118,8 +119,10 @@ async def test_who_waits_for_a_lock_keeps_its_place_when_its_coordinator_dies(
 
 
 async def _until_in_line(direct: callboard.Callboard, count: int) -> None:
-    while len(await direct.locks.waits()) < count:
-        await asyncio.sleep(0.02)
+    async def is_in_line() -> bool:
+        return len(await direct.locks.waits()) >= count
+
+    await until(is_in_line)
 
 
 async def test_events_go_on_where_they_were_after_a_coordinator_was_restarted(

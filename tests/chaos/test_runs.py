@@ -18,8 +18,8 @@ import callboard
 from callboard.domain.event import Gap
 from callboard.domain.run import Phase, Run
 from callboard.exceptions import IllegalState
-from tests.chaos.board import eventually
 from tests.chaos.processes import Program, Stage
+from tests.waiting import until
 
 LEASE = 1.0
 PLAYED_AT_ONCE = 4
@@ -166,7 +166,7 @@ async def test_of_two_hosts_one_is_killed_and_the_other_ends_the_run(
     async def b_was_begun() -> bool:
         return scene.begun["b"] == 1
 
-    await eventually(b_was_begun, "a host does b")
+    await until(b_was_begun, "a host does b")
     [working] = [line["pid"] for line in scene.noted("began") if line["task"] == "b"]
     hosts.pop(working).kill()
     gate.touch()
@@ -217,4 +217,4 @@ async def test_a_run_that_was_cancelled_while_its_host_was_dead_stays_cancelled(
             return False
         return True
 
-    await eventually(can_be_deleted, "the lease of the killed host is over")
+    await until(can_be_deleted, "the lease of the killed host is over")

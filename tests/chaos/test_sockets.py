@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,23 +16,12 @@ from tests.engine.connection_support import Engine
 from tests.http.live_support import sse
 from tests.http.nodes import Node
 from tests.http.socket_support import Socket, socket
+from tests.waiting import until
 
 TASKS = 400
 AGENTS = 4
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine("--appendonly", "yes", "--appendfsync", "everysec") as engine:
-        yield engine
-
-
-@pytest.fixture
-async def board(engine: Engine) -> AsyncIterator[callboard.Callboard]:
-    async with callboard.connect(engine.url) as board:
-        yield board
 
 
 class Places:
@@ -92,6 +80,13 @@ class Agent:
             self.refused.append(frame["code"])
 
 
+def check_running(tasks: list[asyncio.Task[None]]) -> None:
+    """Raise what one of these failed with: nothing would come of it any more."""
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
 async def read_events(places: Places, start: str, found: list[str]) -> None:
     """Read what was created, over as many streams as it takes."""
     last = start
@@ -127,13 +122,18 @@ async def test_a_killed_coordinator_loses_no_task_no_message_and_no_event_of_its
                 for agent in agents:
                     if i % 20 == 0:
                         await board.messages.send(agent.name, i, id=f"{agent.name}-m{i}")
-            async with asyncio.timeout(90):
-                while (await board.boards.get("default")).counts.unfinished:
-                    await asyncio.sleep(0.05)
-                while any(len(a.acknowledged) < TASKS // 20 for a in agents):
-                    await asyncio.sleep(0.05)
-                while len(created) < TASKS:
-                    await asyncio.sleep(0.05)
+
+            async def all_ended() -> bool:
+                check_running(running)
+                return (await board.boards.get("default")).counts.unfinished == 0
+
+            def all_are_read() -> bool:
+                check_running(running)
+                return all(len(one.acknowledged) == TASKS // 20 for one in agents)
+
+            await until(all_ended, "all tasks have ended")
+            await until(all_are_read, "all messages are read")
+            await until(lambda: len(created) >= TASKS, "all events were read")
         finally:
             for task_ in running:
                 task_.cancel()

@@ -11,9 +11,10 @@ import pytest
 import callboard
 from callboard.domain.board import BoardSettings
 from callboard.domain.task import Status, TaskSpec
-from callboard.services.claims import Completion
-from tests.chaos.board import check_each_was_done_once, counts_of, eventually, facts_of, until_done
-from tests.chaos.processes import Program, Stage, until
+from callboard.engine.handed_in import Completion
+from tests.chaos.board import check_each_was_done_once, counts_of, facts_of, until_done
+from tests.chaos.processes import Program, Stage
+from tests.waiting import block_until, until
 
 LEASE = 1.0
 
@@ -60,14 +61,14 @@ async def test_a_paused_worker_is_refused_and_its_handler_cancelled(
     paused = stage.start(
         "worker", url=engine_url, namespace=namespace, agent="paused", lease=LEASE, concurrency=1
     )
-    until(lambda: told(paused, "started"), "the first worker has started the task")
+    block_until(lambda: told(paused, "started"), "the first worker has started the task")
     paused.signal(signal.SIGSTOP)
     stage.start("worker", url=engine_url, namespace=namespace, agent="other", lease=LEASE)
 
     await until_done(cb, 1)
     paused.signal(signal.SIGCONT)
 
-    [cancelled] = until(lambda: told(paused, "cancelled"), "the handler was cancelled")
+    [cancelled] = block_until(lambda: told(paused, "cancelled"), "the handler was cancelled")
     assert (cancelled["reason"], cancelled["late"]) == ("lease_lost", "lease_lost")
     task = await cb.tasks.get("slow")
     assert (task.status, task.result, task.agent) == (Status.DONE, "done by another", "other")
@@ -102,7 +103,7 @@ async def test_a_task_that_kills_workers_is_buried_and_its_neighbours_are_done(
         counts = await counts_of(cb)
         return counts.unfinished == 0
 
-    await eventually(is_over, "all tasks have ended")
+    await until(is_over, "all tasks have ended")
 
     poison = await cb.tasks.get("poison")
     assert (poison.status, poison.crashes, poison.failures) == (Status.FAILED, 3, 0)
@@ -128,7 +129,7 @@ async def test_a_worker_told_to_stop_finishes_what_runs_and_gives_back_the_rest(
         concurrency=2,
         prefetch=4,
     )
-    until(lambda: len(told(worker, "started")) == 2, "two handlers run")
+    block_until(lambda: len(told(worker, "started")) == 2, "two handlers run")
 
     worker.signal(signal.SIGTERM)
 
@@ -136,7 +137,7 @@ async def test_a_worker_told_to_stop_finishes_what_runs_and_gives_back_the_rest(
         counts = await counts_of(cb)
         return (counts.held, counts.pending) == (2, 6)
 
-    await eventually(has_given_back, "what was claimed ahead is back on the board")
+    await until(has_given_back, "what was claimed ahead is back on the board")
     gate.touch()
     assert worker.wait() == 0
     assert told(worker, "ended")

@@ -17,6 +17,7 @@ from redis.exceptions import AskError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from callboard.engine.address import Address
+from callboard.engine.outage import Witness
 from callboard.engine.pushes import PushLink
 from callboard.engine.verdicts import is_not_run
 from callboard.engine.wire import Wire, backoff
@@ -153,6 +154,7 @@ class Doorbells:
         self._channels: dict[tuple[bytes, bytes], _Channel] = {}
         self._link: PushLink | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._outage = Witness("The doorbells")
         self._failure: BaseException | None = None
 
     async def subscribe(self, wanted: Iterable[tuple[Mode, str]], timeout: float) -> Subscription:
@@ -173,7 +175,8 @@ class Doorbells:
             reason = f": {self._failure}" if self._failure else ""
             raise EngineUnavailable(
                 f"No pub/sub connection to {self._engine} in time{reason}. "
-                "Check that the engine runs, then subscribe again."
+                "Check that the engine runs, then subscribe again.",
+                engine=self._engine,
             ) from self._failure
         except BaseException:
             subscription.close()
@@ -194,6 +197,7 @@ class Doorbells:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
+        self._outage.leave()
 
     def _join(self, mode: Mode, name: str, subscription: Subscription) -> _Channel:
         key = (mode.message, name.encode())
@@ -249,19 +253,22 @@ class Doorbells:
                 wire = await self._dial()
             except Exception as error:  # Whatever it is, the way back must stay open.
                 self._failure = error
-                _log.info("No pub/sub connection to %s: %s", self._engine, error)
+                self._outage.lost(self._engine, str(error) or type(error).__name__)
+                _log.debug("No pub/sub connection to %s: %s", self._engine, error)
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
                 continue
+            self._outage.answered()
             loop = asyncio.get_running_loop()
             born_at = loop.time()
             self._failure = await self._use(wire)
-            _log.info("Lost the pub/sub connection to %s: %s", self._engine, self._failure)
+            _log.debug("Lost the pub/sub connection to %s: %s", self._engine, self._failure)
             if loop.time() - born_at >= self._ping_interval:
                 attempt = 0
             else:
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
+        self._outage.leave()  # Nobody waits for the way back any more.
 
     async def _use(self, wire: Wire) -> Exception:
         """Listen on a new connection until it is lost; return why it was."""

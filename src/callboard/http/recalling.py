@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from callboard.app import Callboard
+from callboard.engine.outage import Witness
 from callboard.exceptions import CallboardError, EngineError, NamespaceNotFound
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Recalling:
         self._noted: dict[str, float] = {}
         self._resting: dict[str, float] = {}
         self._unnoted = asyncio.Event()
+        self._outage = Witness("Looking for namespaces with work")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -58,6 +60,7 @@ class Recalling:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        self._outage.leave()
 
     def opened(self) -> None:
         """A namespace was opened: note it soon, not only in the next round."""
@@ -119,8 +122,9 @@ class Recalling:
             self._unnoted.clear()
             try:
                 await self.round()
+                self._outage.answered()
             except EngineError as error:
-                _log.info("Looking for namespaces with work waits for the engine: %s", error)
+                self._outage.failed(error)
                 pause = min(pause, 2.0)
             except CallboardError as error:
                 _log.warning("Looking for namespaces with work was refused: %s", error)

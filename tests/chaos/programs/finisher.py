@@ -12,8 +12,8 @@ from functools import partial
 from typing import TypeVar
 
 import callboard
+from callboard.engine.handed_in import Completion
 from callboard.exceptions import EngineError
-from callboard.services.claims import Completion
 
 T = TypeVar("T")
 ARGUMENTS = json.loads(sys.argv[1])

@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 import callboard
+from callboard.engine.handed_in import Completion
 from callboard.sdk.context import TaskContext
 from callboard.sdk.worker import Worker
-from callboard.services.claims import Completion
 
 ARGUMENTS = json.loads(sys.argv[1])
 

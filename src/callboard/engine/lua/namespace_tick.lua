@@ -1,16 +1,16 @@
 -- Take the namespace's clock, and say whether the caller may sweep this interval.
 --
--- Of many callers within an interval one is told `due`, and which boards: at most 500, the
--- most overdue first. `continuous` moves the clock
+-- Of many callers within an interval one is told `due`, which sweeps have something to do,
+-- and which boards: at most 500, the most overdue first. `continuous` moves the clock
 -- without the grace that a gap would give: for clocks that tests move.
 --
 -- KEYS    format
 -- ARGV    interval_ms:int, continuous:int
--- RETURNS due boards | not_due | no_namespace | newer_format
+-- RETURNS due sweeps boards | not_due | no_namespace | newer_format
 -- EVENTS  none
 -- REPEAT  by state
 -- FLAGS   allow-oom
--- include open
+-- include due
 
 local BOARDS_MOST = 500
 local t, refusal = open(format_key, now)
@@ -31,7 +31,7 @@ end
 call('HSET', format_key, 'swept', t.ms)
 if is_partial then call('ZUNIONSTORE', due, 2, due, all, 'WEIGHTS', 1, 0, 'AGGREGATE', 'MAX') end
 close(t)
-local reply = { 'due' }
+local reply = { 'due', sweeps.due(t) }
 local boards = call('ZRANGEBYSCORE', due, '-inf', t.ms, 'LIMIT', 0, BOARDS_MOST)
-for i = 1, #boards do reply[i + 1] = boards[i] end
+for i = 1, #boards do reply[i + 2] = boards[i] end
 return reply
