@@ -19,7 +19,9 @@ from callboard import exceptions
 from callboard.app import Callboard
 from callboard.config import check_coordinators, check_url, resolve_engine
 from callboard.dispatch.client import HttpFailure, Response
-from callboard.domain.task import Claimed, TaskSpec
+from callboard.domain.record import Claimed
+from callboard.domain.task import TaskSpec
+from callboard.engine.handed_in import Completion, Encoded
 from callboard.exceptions import (
     AgentNotFound,
     CallboardError,
@@ -43,7 +45,6 @@ from callboard.sdk.remote.errors import error_of, failed
 from callboard.sdk.remote.restoring import claimed_of
 from callboard.sdk.remote.services import MADE_OF_OTHERS, NEEDS_ENGINE, STAYS, remote_class
 from callboard.sdk.remote.streams import told
-from callboard.services.claims import Completion, Encoded
 from callboard.teams.host import check_can_host
 from tests.http.support import serving
 
@@ -432,8 +433,8 @@ async def test_a_reading_whose_reply_is_lost_is_asked_for_again() -> None:
 async def test_a_change_whose_reply_is_lost_is_not_made_twice_where_it_would_count_twice() -> None:
     seen: list[bytes] = []
     async with _answering(None, OK, seen=seen) as connect, connect() as cb:
-        with pytest.raises(OutcomeUnknown, match=r"tasks\.note"):
-            await cb.tasks.note("t", "once")
+        with pytest.raises(OutcomeUnknown, match=r"metrics\.record"):
+            await cb.metrics.record("loss", 1.0)
 
     assert len(seen) == 1
 
@@ -512,6 +513,15 @@ async def test_a_repetition_that_is_refused_as_done_before_is_unknown() -> None:
             await cb.agents.deregister("a")
 
     assert len(seen) == 3
+
+
+async def test_what_was_lost_once_stays_unknown_where_nobody_can_be_asked_again() -> None:
+    seen: list[bytes] = []
+    async with _answering(None, *[AWAY] * 100, seen=seen) as connect, connect() as cb:
+        with pytest.raises(OutcomeUnknown, match="may have run"):
+            await cb.agents.deregister("a")
+
+    assert len(seen) > 2
 
 
 async def test_a_coordinator_that_hangs_leaves_time_for_the_next() -> None:

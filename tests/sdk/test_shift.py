@@ -28,6 +28,7 @@ from callboard.sdk.job import Job
 from callboard.sdk.shift import Shift
 from callboard.testing import ThrowawayBoard
 from tests.sdk.workers import SECONDS, event, fault, shift_of, within, worker_of, working
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -611,8 +612,8 @@ async def test_a_drain_is_over_in_its_time_though_nothing_answers(
     monkeypatch.setattr(functions, "call", call)
     running = asyncio.create_task(worker.run(board.cb, handle_signals=False))
     await event(board.cb, "task:claimed", held.id)
-    while not worker._shift.jobs or (waits == "queue" and not worker._shift.queue):
-        await asyncio.sleep(0.005)
+    shift = worker._shift
+    await until(lambda: shift.jobs and (waits != "queue" or shift.queue))
     is_frozen.set()
     if waits == "results":
         gate.set()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from callboard.domain.team import AgentDefinition
 from callboard.teams.agents import Invocation
 from callboard.teams.requests import PlanLimits, PlanRequest, TaskNote, WorkRequest
+from tests.waiting import until
 
 
 @dataclass
@@ -72,14 +72,6 @@ def asked(payload: Any = None, context: AskingContext | None = None, **more: Any
     return Invocation(work_request(payload), context or AskingContext(), **more)  # type: ignore[arg-type]
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for what another process or thread does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
-
-
 def processes_of(task: str) -> list[int]:
     """The living processes that were started for a task, in whatever group they are."""
     found = []
@@ -103,4 +95,4 @@ async def nothing_left() -> AsyncIterator[None]:
     before = set(os.listdir("/proc/self/fd"))
     yield
     gc.collect()
-    await until(lambda: set(os.listdir("/proc/self/fd")) <= before, 5)
+    await until(lambda: set(os.listdir("/proc/self/fd")) <= before, seconds=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -209,14 +208,6 @@ async def soon(awaitable: Awaitable[Any]) -> Any:
     """Wait for what must come."""
     async with asyncio.timeout(PATIENCE):
         return await awaitable
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Look again and again until *condition* holds; fail where it never does."""
-    deadline = time.monotonic() + PATIENCE
-    while not await condition():
-        assert time.monotonic() < deadline, f"Not within {PATIENCE:g} s: {what}"
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def told(cb: callboard.Callboard, run: Run, cursor: str | None = None) -> list[RunEvent]:

@@ -19,14 +19,8 @@ from callboard.teams.agents import Invocation
 from callboard.teams.agents import callable as callables
 from callboard.teams.agents.callable import CallableAgent
 from callboard.teams.requests import WorkRequest
-from tests.teams.agents_support import (
-    AskingContext,
-    asked,
-    definition,
-    nothing_left,
-    plan_request,
-    until,
-)
+from tests.teams.agents_support import AskingContext, asked, definition, nothing_left, plan_request
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +244,7 @@ async def test_a_cancelled_thread_keeps_its_place_until_it_has_really_ended(tmp_
 
     for _ in range(3):
         running.cancel()
-        await asyncio.sleep(0.02)
+        await asyncio.wait([running], timeout=0.02)
     assert not running.done() and context.is_cancelled
     module.go_on.set()
     await asyncio.wait([running])

@@ -19,14 +19,8 @@ import pytest
 from callboard.domain.retry import Failure
 from callboard.exceptions import AgentUnusable, Fatal, Retry
 from callboard.teams.agents.command import CommandAgent
-from tests.teams.agents_support import (
-    AskingContext,
-    asked,
-    definition,
-    nothing_left,
-    processes_of,
-    until,
-)
+from tests.teams.agents_support import AskingContext, asked, definition, nothing_left, processes_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
 

@@ -19,14 +19,8 @@ from callboard.domain.retry import Failure
 from callboard.exceptions import AgentUnusable, Fatal, Retry
 from callboard.teams.agents import close_agent
 from callboard.teams.agents.endpoint import EndpointAgent
-from tests.teams.agents_support import (
-    AskingContext,
-    AskingTask,
-    asked,
-    definition,
-    nothing_left,
-    until,
-)
+from tests.teams.agents_support import AskingContext, AskingTask, asked, definition, nothing_left
+from tests.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
 
@@ -75,7 +69,7 @@ async def serving(answer: Answer | bytes) -> AsyncIterator[Server]:
             yield server
         finally:
             listening.close()
-            await until(lambda: server.open == 0, 5)
+            await until(lambda: server.open == 0, seconds=5)
 
 
 def http(
@@ -322,7 +316,7 @@ async def test_a_connection_whose_answer_is_not_wanted_is_closed_at_once():
         with pytest.raises(Fatal):
             await agent.run(asked())
 
-        await until(lambda: server.open == 0, 5)
+        await until(lambda: server.open == 0, seconds=5)
         await agent.aclose()
 
 

@@ -108,8 +108,8 @@ def test_a_package_cannot_take_the_place_of_a_built_in_kind(package, caplog):
 
     assert "env" in found["command"].options
     assert caplog.messages == [
-        "The kind of agent 'command' of acme_agents:Shouter is ignored: there is one of that "
-        "name already."
+        "'command' of acme_agents:Shouter, offered as one of callboard.agents, is ignored: there "
+        "is one of that name already."
     ]
 
 
@@ -118,9 +118,9 @@ def test_a_package_cannot_take_the_place_of_a_built_in_kind(package, caplog):
     [
         (
             "gone",
-            "its kind cannot be loaded from acme_nowhere:KIND: No module named 'acme_nowhere'",
+            "its kind acme_nowhere:KIND cannot be loaded: ModuleNotFoundError: No module named",
         ),
-        ("number", "its kind, acme_agents:NUMBER, is a int; it must be a Kind or a function"),
+        ("number", "its kind acme_agents:NUMBER cannot be loaded: TypeError: it is a int; it must"),
         ("fails", "making it failed with OSError: no microphone"),
         ("mute", "the kind 'mute' gave a object without the method run"),
         ("comand", "there is no kind 'comand'; did you mean 'command'? Use one of acme, callable"),

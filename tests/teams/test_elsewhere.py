@@ -11,7 +11,8 @@ import callboard
 from callboard.domain.run import Phase
 from callboard.exceptions import Fatal
 from callboard.sdk.context import TaskContext
-from tests.teams.support import Planner, Team, document, soon, until
+from tests.teams.support import Planner, Team, document, soon
+from tests.waiting import until
 
 ELSEWHERE = {"far": {"elsewhere": {"board": "pool", "kind": "research"}, "capabilities": ["deep"]}}
 

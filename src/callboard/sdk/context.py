@@ -13,7 +13,8 @@ import msgspec
 from callboard.app import BoardTasks
 from callboard.domain.lock import LEASE_DEFAULT, WAIT_DEFAULT, LockMode
 from callboard.domain.message import REQUEST_TIMEOUT, Address, Message, SentMessage
-from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
+from callboard.domain.record import Claimed
+from callboard.domain.task import DependencyPolicy, Task, TaskSpec
 from callboard.exceptions import DeadlockVictim, EngineError, LeaseLost
 from callboard.locking import Hold, Locks, Watch
 from callboard.messaging import Messages

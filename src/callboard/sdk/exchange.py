@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callboard.domain.prefetch import worth_ahead
 from callboard.domain.task import BATCH_MAX
+from callboard.engine.handed_in import Completion, FailedAttempt, fitting
 from callboard.sdk.job import Job
-from callboard.services.claims import Claims, Completion, FailedAttempt, Step, fitting
+from callboard.services.claims import Claims, Step
 
 if TYPE_CHECKING:
     from callboard.sdk.shift import Shift

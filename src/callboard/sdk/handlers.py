@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from callboard.domain.names import check_name
-from callboard.domain.task import Claimed
+from callboard.domain.record import Claimed
 from callboard.exceptions import ConfigError, Fatal, InvalidArgument
 from callboard.sdk.context import TaskContext
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from callboard.domain.breaker import deferral
+from callboard.domain.record import Claimed
 from callboard.domain.retry import Failure
-from callboard.domain.task import Claimed
+from callboard.engine.handed_in import Completion, FailedAttempt, as_encoded
 from callboard.exceptions import CircuitOpen, NotFound, Refused
 from callboard.sdk.context import EndOfClaim, TaskContext
-from callboard.services.claims import Completion, FailedAttempt, as_encoded
 
 if TYPE_CHECKING:
     from callboard.sdk.handlers import Handler

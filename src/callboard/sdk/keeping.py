@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from callboard.domain.task import BATCH_MAX
+from callboard.engine.outage import Witness
 from callboard.engine.pubsub import Subscription
 from callboard.exceptions import (
     AgentNotFound,
@@ -31,6 +32,7 @@ class Keeping:
 
     def __init__(self, shift: Shift) -> None:
         self._shift = shift
+        self._outage = Witness("A renewal")
         self._has_short_lease = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -47,6 +49,7 @@ class Keeping:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        self._outage.leave()
 
     def mind_short_lease(self) -> None:
         """Look anew at when to renew: a task came whose lease is shorter than the worker's."""
@@ -110,8 +113,9 @@ class Keeping:
             await self._report_begun()
             await self.beat()
             await self._renew_once()
+            self._outage.answered()
         except EngineError as error:
-            log.info("A renewal waits for the engine: %s", error)
+            self._outage.failed(error)
         except (NotAuthenticated, NotPermitted) as error:
             self._shift.end(error)
         except Exception:

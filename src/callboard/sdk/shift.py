@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from callboard.app import Callboard
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.prefetch import PREFETCH_MAX
-from callboard.domain.task import Claimed
+from callboard.domain.record import Claimed
 from callboard.engine.answers import Answer
 from callboard.exceptions import CallboardError, EngineError, NotAuthenticated, NotPermitted
 from callboard.sdk.exchange import Exchange

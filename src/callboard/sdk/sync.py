@@ -12,15 +12,11 @@ by ``break`` too, ends the subscription.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import os
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import update_wrapper, wraps
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from callboard import app, locking, messaging, runs
 from callboard.config import EngineChoice
@@ -34,6 +30,7 @@ from callboard.engine.probe import EngineFacts
 from callboard.exceptions import CircuitOpen, EngineError
 from callboard.observer import Observers
 from callboard.sdk import connect as asynchronous
+from callboard.sdk.portal import Facade, Portal, blocking, iterating, own_of
 from callboard.services import (
     access,
     agents,
@@ -55,171 +52,6 @@ from callboard.services import (
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-S_co = TypeVar("S_co", covariant=True)
-
-
-class Portal:
-    """An event loop in a thread, and the way to run coroutines on it from others."""
-
-    def __init__(self) -> None:
-        self._owner = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._is_closed = False
-        self._mutex = threading.Lock()
-        self._thread = threading.Thread(target=self._turn, name="callboard-portal", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_foreign(self) -> bool:
-        """It was made before a fork: this process has no thread that would turn its loop."""
-        return self._owner != os.getpid()
-
-    @property
-    def is_closed(self) -> bool:
-        """Nothing more can be run."""
-        return self._is_closed
-
-    def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run *work* on the loop and return what it returns, or raise what it raises.
-
-        Raises:
-            EngineError: The portal is closed, belongs to the process before a fork, or is
-                asked from its own thread, where waiting would never end.
-        """
-        fault = self._fault()
-        if fault:
-            work.close()
-            raise EngineError(fault)
-        # Made before anything is under way: Ctrl-C may come between any two lines from here.
-        future: concurrent.futures.Future[R] = concurrent.futures.Future()
-        try:
-            self._loop.call_soon_threadsafe(self._begin, work, future)
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise EngineError("The connection was closed while this call was under way.") from None
-        except BaseException:
-            # Of the waiting thread, as Ctrl-C is; where the call itself raised, it is over.
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """Cancel what still runs, end the thread; again, or after a fork, it does nothing."""
-        with self._mutex:
-            if self._is_closed or self.is_foreign:
-                return
-            self._is_closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-
-    def _fault(self) -> str:
-        if self.is_foreign:
-            return "This connection was opened before a fork. Open one in the child."
-        if self._is_closed:
-            return "This connection is closed. Open a new one: callboard.sync.connect()."
-        if threading.get_ident() == self._thread.ident:
-            return "A call of callboard.sync from its own event loop would wait for itself."
-        return ""
-
-    def _begin(self, work: Coroutine[Any, Any, R], future: concurrent.futures.Future[R]) -> None:
-        """On the loop: run *work* as a task, which ends with *future*, and the other way round."""
-        if self._is_closed:
-            work.close()
-            future.cancel()
-            return
-        task = self._loop.create_task(work)
-
-        def ended(task: asyncio.Task[R]) -> None:
-            with suppress(concurrent.futures.InvalidStateError):  # Cancelled meanwhile.
-                if task.cancelled():
-                    future.cancel()
-                elif (error := task.exception()) is not None:
-                    future.set_exception(error)
-                else:
-                    future.set_result(task.result())
-
-        def given_up(future: concurrent.futures.Future[R]) -> None:
-            if future.cancelled() and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(task.cancel)
-
-        task.add_done_callback(ended)
-        future.add_done_callback(given_up)
-
-    def _turn(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        finally:
-            self._loop.close()
-
-
-class Facade(Generic[S_co]):
-    """An asynchronous object, and the portal through which it is used."""
-
-    def __init__(self, portal: Portal, inner: S_co) -> None:
-        self._portal = portal
-        self._inner = inner
-
-    def __repr__(self) -> str:
-        return f"<sync {self._inner!r}>"
-
-
-def _own(method: Callable[Concatenate[T, P], R], inner: T) -> Callable[P, R]:
-    """The method of this name as *inner* has it: a connection over HTTP has others."""
-    return cast("Callable[P, R]", getattr(inner, method.__name__))
-
-
-def _blocking(
-    method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Facade[T], P], R]:
-    """The method without ``async``."""
-
-    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._portal.run(_own(method, self._inner)(*args, **kwargs))
-
-    return cast("Callable[Concatenate[Facade[T], P], R]", update_wrapper(call, method))
-
-
-def _iterating(
-    method: Callable[Concatenate[T, P], AsyncIterator[R]],
-) -> Callable[Concatenate[Facade[T], P], Generator[R, None, None]]:
-    """The asynchronous generator as an ordinary one."""
-
-    def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-        return _items(self._portal, _own(method, self._inner)(*args, **kwargs))
-
-    return cast(
-        "Callable[Concatenate[Facade[T], P], Generator[R, None, None]]",
-        update_wrapper(call, method),
-    )
-
-
-def _items(portal: Portal, source: AsyncIterator[R]) -> Generator[R, None, None]:
-    try:
-        while True:
-            try:
-                item = portal.run(_next(source))
-            except StopAsyncIteration:
-                return
-            yield item
-    finally:
-        with suppress(EngineError):
-            portal.run(_close(source))
-
-
-async def _next(source: AsyncIterator[R]) -> R:
-    return await anext(source)
-
-
-async def _close(source: AsyncIterator[Any]) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def _handles(
@@ -228,7 +60,7 @@ def _handles(
     """The method without ``async``, its handle too."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle:
-        inner = self._portal.run(_own(method, self._inner)(*args, **kwargs))
+        inner = self._portal.run(own_of(method, self._inner)(*args, **kwargs))
         return TaskHandle(self._portal, inner)
 
     return cast("Callable[Concatenate[Facade[T], P], TaskHandle]", update_wrapper(call, method))
@@ -240,7 +72,7 @@ def _handle_lists(
     """The method without ``async``, its handles too."""
 
     def call(self: Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> list[TaskHandle]:
-        inner = self._portal.run(_own(method, self._inner)(*args, **kwargs))
+        inner = self._portal.run(own_of(method, self._inner)(*args, **kwargs))
         return [TaskHandle(self._portal, handle) for handle in inner]
 
     return cast(
@@ -261,8 +93,8 @@ class TaskHandle(Facade[tasks.TaskHandle]):
         """It had been submitted before, with the same body."""
         return self._inner.existed
 
-    result = _blocking(tasks.TaskHandle.result)
-    task = _blocking(tasks.TaskHandle.task)
+    result = blocking(tasks.TaskHandle.result)
+    task = blocking(tasks.TaskHandle.task)
 
 
 class Tasks(Facade[app.BoardTasks]):
@@ -280,52 +112,52 @@ class Tasks(Facade[app.BoardTasks]):
     # A field named `self` would be taken for the service; no task has one.
     submit = _handles(app.BoardTasks.submit)  # type: ignore[arg-type]
     submit_many = _handle_lists(app.BoardTasks.submit_many)
-    get = _blocking(app.BoardTasks.get)
-    get_many = _blocking(app.BoardTasks.get_many)
-    outcome = _blocking(app.BoardTasks.outcome)
-    list = _blocking(app.BoardTasks.list)
-    iterate = _iterating(app.BoardTasks.iterate)
-    result = _blocking(app.BoardTasks.result)
-    wait = _blocking(app.BoardTasks.wait)
-    cancel = _blocking(app.BoardTasks.cancel)
-    cancel_many = _blocking(app.BoardTasks.cancel_many)
-    retry = _blocking(app.BoardTasks.retry)
-    retry_many = _blocking(app.BoardTasks.retry_many)
-    reprioritise = _blocking(app.BoardTasks.reprioritise)
-    purge = _blocking(app.BoardTasks.purge)
-    note = _blocking(app.BoardTasks.note)
-    notes = _blocking(app.BoardTasks.notes)
-    attempts = _blocking(app.BoardTasks.attempts)
-    answer = _blocking(app.BoardTasks.answer)
-    why = _blocking(app.BoardTasks.why)
-    graph = _blocking(app.BoardTasks.graph)
-    lanes = _blocking(app.BoardTasks.lanes)
-    queues = _blocking(app.BoardTasks.queues)
-    clear = _blocking(app.BoardTasks.clear)
+    get = blocking(app.BoardTasks.get)
+    get_many = blocking(app.BoardTasks.get_many)
+    outcome = blocking(app.BoardTasks.outcome)
+    list = blocking(app.BoardTasks.list)
+    iterate = iterating(app.BoardTasks.iterate)
+    result = blocking(app.BoardTasks.result)
+    wait = blocking(app.BoardTasks.wait)
+    cancel = blocking(app.BoardTasks.cancel)
+    cancel_many = blocking(app.BoardTasks.cancel_many)
+    retry = blocking(app.BoardTasks.retry)
+    retry_many = blocking(app.BoardTasks.retry_many)
+    reprioritise = blocking(app.BoardTasks.reprioritise)
+    purge = blocking(app.BoardTasks.purge)
+    note = blocking(app.BoardTasks.note)
+    notes = blocking(app.BoardTasks.notes)
+    attempts = blocking(app.BoardTasks.attempts)
+    answer = blocking(app.BoardTasks.answer)
+    why = blocking(app.BoardTasks.why)
+    graph = blocking(app.BoardTasks.graph)
+    lanes = blocking(app.BoardTasks.lanes)
+    queues = blocking(app.BoardTasks.queues)
+    clear = blocking(app.BoardTasks.clear)
 
-    claim = _blocking(app.BoardTasks.claim)
-    take = _blocking(app.BoardTasks.take)
-    accept = _blocking(app.BoardTasks.accept)
-    complete = _blocking(app.BoardTasks.complete)
-    complete_many = _blocking(app.BoardTasks.complete_many)
-    fail = _blocking(app.BoardTasks.fail)
-    fail_many = _blocking(app.BoardTasks.fail_many)
-    complete_and_claim = _blocking(app.BoardTasks.complete_and_claim)
-    start = _blocking(app.BoardTasks.start)
-    start_many = _blocking(app.BoardTasks.start_many)
-    renew = _blocking(app.BoardTasks.renew)
-    renew_many = _blocking(app.BoardTasks.renew_many)
-    release = _blocking(app.BoardTasks.release)
-    release_many = _blocking(app.BoardTasks.release_many)
-    handoff = _blocking(app.BoardTasks.handoff)
-    progress = _blocking(app.BoardTasks.progress)
-    partial = _blocking(app.BoardTasks.partial)
-    tell = _blocking(app.BoardTasks.tell)
-    split = _blocking(app.BoardTasks.split)
-    ask = _blocking(app.BoardTasks.ask)
-    confirm_cancel = _blocking(app.BoardTasks.confirm_cancel)
-    park = _blocking(app.BoardTasks.park)
-    unpark = _blocking(app.BoardTasks.unpark)
+    claim = blocking(app.BoardTasks.claim)
+    take = blocking(app.BoardTasks.take)
+    accept = blocking(app.BoardTasks.accept)
+    complete = blocking(app.BoardTasks.complete)
+    complete_many = blocking(app.BoardTasks.complete_many)
+    fail = blocking(app.BoardTasks.fail)
+    fail_many = blocking(app.BoardTasks.fail_many)
+    complete_and_claim = blocking(app.BoardTasks.complete_and_claim)
+    start = blocking(app.BoardTasks.start)
+    start_many = blocking(app.BoardTasks.start_many)
+    renew = blocking(app.BoardTasks.renew)
+    renew_many = blocking(app.BoardTasks.renew_many)
+    release = blocking(app.BoardTasks.release)
+    release_many = blocking(app.BoardTasks.release_many)
+    handoff = blocking(app.BoardTasks.handoff)
+    progress = blocking(app.BoardTasks.progress)
+    partial = blocking(app.BoardTasks.partial)
+    tell = blocking(app.BoardTasks.tell)
+    split = blocking(app.BoardTasks.split)
+    ask = blocking(app.BoardTasks.ask)
+    confirm_cancel = blocking(app.BoardTasks.confirm_cancel)
+    park = blocking(app.BoardTasks.park)
+    unpark = blocking(app.BoardTasks.unpark)
 
 
 class DeadLetters(Facade[dead_letters.DeadLetters]):
@@ -336,40 +168,40 @@ class DeadLetters(Facade[dead_letters.DeadLetters]):
         """The board's name."""
         return self._inner.board
 
-    list = _blocking(dead_letters.DeadLetters.list)
-    count = _blocking(dead_letters.DeadLetters.count)
-    get = _blocking(dead_letters.DeadLetters.get)
-    requeue = _blocking(dead_letters.DeadLetters.requeue)
-    requeue_many = _blocking(dead_letters.DeadLetters.requeue_many)
-    purge = _blocking(dead_letters.DeadLetters.purge)
+    list = blocking(dead_letters.DeadLetters.list)
+    count = blocking(dead_letters.DeadLetters.count)
+    get = blocking(dead_letters.DeadLetters.get)
+    requeue = blocking(dead_letters.DeadLetters.requeue)
+    requeue_many = blocking(dead_letters.DeadLetters.requeue_many)
+    purge = blocking(dead_letters.DeadLetters.purge)
 
 
 class Boards(Facade[boards.Boards]):
     """A board comes into being with its first task, or its first setting."""
 
-    list = _blocking(boards.Boards.list)
-    get = _blocking(boards.Boards.get)
-    configure = _blocking(boards.Boards.configure)
-    remove = _blocking(boards.Boards.remove)
-    pause = _blocking(boards.Boards.pause)
-    resume = _blocking(boards.Boards.resume)
-    pause_all = _blocking(boards.Boards.pause_all)
-    resume_all = _blocking(boards.Boards.resume_all)
-    configure_namespace = _blocking(boards.Boards.configure_namespace)
+    list = blocking(boards.Boards.list)
+    get = blocking(boards.Boards.get)
+    configure = blocking(boards.Boards.configure)
+    remove = blocking(boards.Boards.remove)
+    pause = blocking(boards.Boards.pause)
+    resume = blocking(boards.Boards.resume)
+    pause_all = blocking(boards.Boards.pause_all)
+    resume_all = blocking(boards.Boards.resume_all)
+    configure_namespace = blocking(boards.Boards.configure_namespace)
 
 
 class Flow(Facade[flow.Flow]):
     """What is set for the keys that tasks are submitted with, over all boards."""
 
-    limit = _blocking(flow.Flow.limit)
-    weight = _blocking(flow.Flow.weight)
-    pause = _blocking(flow.Flow.pause)
-    resume = _blocking(flow.Flow.resume)
-    remove = _blocking(flow.Flow.remove)
-    get = _blocking(flow.Flow.get)
-    get_many = _blocking(flow.Flow.get_many)
-    list = _blocking(flow.Flow.list)
-    sweep = _blocking(flow.Flow.sweep)
+    limit = blocking(flow.Flow.limit)
+    weight = blocking(flow.Flow.weight)
+    pause = blocking(flow.Flow.pause)
+    resume = blocking(flow.Flow.resume)
+    remove = blocking(flow.Flow.remove)
+    get = blocking(flow.Flow.get)
+    get_many = blocking(flow.Flow.get_many)
+    list = blocking(flow.Flow.list)
+    sweep = blocking(flow.Flow.sweep)
 
 
 @contextmanager
@@ -391,19 +223,19 @@ def _guarding(
 class Breakers(Facade[breakers.Breakers]):
     """The breakers of a namespace's components; one that has none lets every call through."""
 
-    configure = _blocking(breakers.Breakers.configure)
-    remove = _blocking(breakers.Breakers.remove)
-    isolate = _blocking(breakers.Breakers.isolate)
-    force = _blocking(breakers.Breakers.force)
-    reset = _blocking(breakers.Breakers.reset)
-    reset_all = _blocking(breakers.Breakers.reset_all)
-    get = _blocking(breakers.Breakers.get)
-    metrics = _blocking(breakers.Breakers.metrics)
-    list = _blocking(breakers.Breakers.list)
-    admit = _blocking(breakers.Breakers.admit)
-    record = _blocking(breakers.Breakers.record)
-    renew = _blocking(breakers.Breakers.renew)
-    sweep = _blocking(breakers.Breakers.sweep)
+    configure = blocking(breakers.Breakers.configure)
+    remove = blocking(breakers.Breakers.remove)
+    isolate = blocking(breakers.Breakers.isolate)
+    force = blocking(breakers.Breakers.force)
+    reset = blocking(breakers.Breakers.reset)
+    reset_all = blocking(breakers.Breakers.reset_all)
+    get = blocking(breakers.Breakers.get)
+    metrics = blocking(breakers.Breakers.metrics)
+    list = blocking(breakers.Breakers.list)
+    admit = blocking(breakers.Breakers.admit)
+    record = blocking(breakers.Breakers.record)
+    renew = blocking(breakers.Breakers.renew)
+    sweep = blocking(breakers.Breakers.sweep)
 
     def guard(  # noqa: D102, given below
         self,
@@ -451,59 +283,59 @@ class Breakers(Facade[breakers.Breakers]):
 class Recurrences(Facade[recurring.Recurrences]):
     """What is submitted by the clock."""
 
-    create = _blocking(recurring.Recurrences.create)
-    get = _blocking(recurring.Recurrences.get)
-    list = _blocking(recurring.Recurrences.list)
-    next = _blocking(recurring.Recurrences.next)
-    pause = _blocking(recurring.Recurrences.pause)
-    resume = _blocking(recurring.Recurrences.resume)
-    delete = _blocking(recurring.Recurrences.delete)
-    trigger = _blocking(recurring.Recurrences.trigger)
-    sweep = _blocking(recurring.Recurrences.sweep)
+    create = blocking(recurring.Recurrences.create)
+    get = blocking(recurring.Recurrences.get)
+    list = blocking(recurring.Recurrences.list)
+    next = blocking(recurring.Recurrences.next)
+    pause = blocking(recurring.Recurrences.pause)
+    resume = blocking(recurring.Recurrences.resume)
+    delete = blocking(recurring.Recurrences.delete)
+    trigger = blocking(recurring.Recurrences.trigger)
+    sweep = blocking(recurring.Recurrences.sweep)
 
 
 class Teams(Facade[teams.Teams]):
     """Keeps the 50 newest versions of each team; who starts a run names one of them."""
 
-    add = _blocking(teams.Teams.add)
-    get = _blocking(teams.Teams.get)
-    list = _blocking(teams.Teams.list)
-    versions = _blocking(teams.Teams.versions)
-    remove = _blocking(teams.Teams.remove)
+    add = blocking(teams.Teams.add)
+    get = blocking(teams.Teams.get)
+    list = blocking(teams.Teams.list)
+    versions = blocking(teams.Teams.versions)
+    remove = blocking(teams.Teams.remove)
 
 
 class Contexts(Facade[context.Contexts]):
     """The contexts of a namespace, and what its agents say they are doing."""
 
-    set = _blocking(context.Contexts.set)
-    increment = _blocking(context.Contexts.increment)
-    get = _blocking(context.Contexts.get)
-    get_many = _blocking(context.Contexts.get_many)
-    list = _blocking(context.Contexts.list)
-    delete = _blocking(context.Contexts.delete)
-    watch = _iterating(context.Contexts.watch)
-    set_state = _blocking(context.Contexts.set_state)
-    states = _blocking(context.Contexts.states)
-    available = _blocking(context.Contexts.available)
-    sweep = _blocking(context.Contexts.sweep)
+    set = blocking(context.Contexts.set)
+    increment = blocking(context.Contexts.increment)
+    get = blocking(context.Contexts.get)
+    get_many = blocking(context.Contexts.get_many)
+    list = blocking(context.Contexts.list)
+    delete = blocking(context.Contexts.delete)
+    watch = iterating(context.Contexts.watch)
+    set_state = blocking(context.Contexts.set_state)
+    states = blocking(context.Contexts.states)
+    available = blocking(context.Contexts.available)
+    sweep = blocking(context.Contexts.sweep)
 
 
 class Errors(Facade[errors.Errors]):
     """The errors of a namespace: recorded, classified, grouped by what they have in common."""
 
-    record = _blocking(errors.Errors.record)
-    record_many = _blocking(errors.Errors.record_many)
-    list = _blocking(errors.Errors.list)
-    groups = _blocking(errors.Errors.groups)
-    group = _blocking(errors.Errors.group)
-    counters = _blocking(errors.Errors.counters)
-    correlations = _blocking(errors.Errors.correlations)
-    details = _blocking(errors.Errors.details)
-    resolve = _blocking(errors.Errors.resolve)
-    ignore = _blocking(errors.Errors.ignore)
-    reopen = _blocking(errors.Errors.reopen)
-    clear = _blocking(errors.Errors.clear)
-    configure = _blocking(errors.Errors.configure)
+    record = blocking(errors.Errors.record)
+    record_many = blocking(errors.Errors.record_many)
+    list = blocking(errors.Errors.list)
+    groups = blocking(errors.Errors.groups)
+    group = blocking(errors.Errors.group)
+    counters = blocking(errors.Errors.counters)
+    correlations = blocking(errors.Errors.correlations)
+    details = blocking(errors.Errors.details)
+    resolve = blocking(errors.Errors.resolve)
+    ignore = blocking(errors.Errors.ignore)
+    reopen = blocking(errors.Errors.reopen)
+    clear = blocking(errors.Errors.clear)
+    configure = blocking(errors.Errors.configure)
 
     def classify(self, error: BaseException | str) -> Classification:
         """How bad an error is, and whether trying again may help, by this client's rules."""
@@ -521,13 +353,13 @@ class Errors(Facade[errors.Errors]):
 class Scheduler(Facade[scheduler.Scheduler]):
     """Which agent is given which task, and why."""
 
-    strategy = _blocking(scheduler.Scheduler.strategy)
-    set_strategy = _blocking(scheduler.Scheduler.set_strategy)
-    assign = _blocking(scheduler.Scheduler.assign)
-    decisions = _blocking(scheduler.Scheduler.decisions)
-    why_this_agent = _blocking(scheduler.Scheduler.why_this_agent)
-    load = _blocking(scheduler.Scheduler.load)
-    distribution = _blocking(scheduler.Scheduler.distribution)
+    strategy = blocking(scheduler.Scheduler.strategy)
+    set_strategy = blocking(scheduler.Scheduler.set_strategy)
+    assign = blocking(scheduler.Scheduler.assign)
+    decisions = blocking(scheduler.Scheduler.decisions)
+    why_this_agent = blocking(scheduler.Scheduler.why_this_agent)
+    load = blocking(scheduler.Scheduler.load)
+    distribution = blocking(scheduler.Scheduler.distribution)
 
     def register(self, name: str, strategy: Strategy | type[Strategy]) -> Strategy:
         """Make a strategy known by name to this connection; the same name again replaces it.
@@ -561,77 +393,77 @@ class Conflicts(Facade[conflicts.Conflicts]):
         """All strategies that ``resolve`` knows here."""
         return self._inner.strategies()
 
-    report = _blocking(conflicts.Conflicts.report)
-    get = _blocking(conflicts.Conflicts.get)
-    active = _blocking(conflicts.Conflicts.active)
-    history = _blocking(conflicts.Conflicts.history)
-    pending = _blocking(conflicts.Conflicts.pending)
-    resolve = _blocking(conflicts.Conflicts.resolve)
-    decide = _blocking(conflicts.Conflicts.decide)
-    refer = _blocking(conflicts.Conflicts.refer)
-    open_vote = _blocking(conflicts.Conflicts.open_vote)
-    vote = _blocking(conflicts.Conflicts.vote)
-    cleanup = _blocking(conflicts.Conflicts.cleanup)
-    stats = _blocking(conflicts.Conflicts.stats)
-    sweep = _blocking(conflicts.Conflicts.sweep)
+    report = blocking(conflicts.Conflicts.report)
+    get = blocking(conflicts.Conflicts.get)
+    active = blocking(conflicts.Conflicts.active)
+    history = blocking(conflicts.Conflicts.history)
+    pending = blocking(conflicts.Conflicts.pending)
+    resolve = blocking(conflicts.Conflicts.resolve)
+    decide = blocking(conflicts.Conflicts.decide)
+    refer = blocking(conflicts.Conflicts.refer)
+    open_vote = blocking(conflicts.Conflicts.open_vote)
+    vote = blocking(conflicts.Conflicts.vote)
+    cleanup = blocking(conflicts.Conflicts.cleanup)
+    stats = blocking(conflicts.Conflicts.stats)
+    sweep = blocking(conflicts.Conflicts.sweep)
 
 
 class Access(Facade[access.Access]):
     """The API keys of an engine, and the audit log."""
 
-    create = _blocking(access.Access.create)
-    list = _blocking(access.Access.list)
-    get = _blocking(access.Access.get)
-    revoke = _blocking(access.Access.revoke)
-    credential = _blocking(access.Access.credential)
-    use = _blocking(access.Access.use)
-    take = _blocking(access.Access.take)
-    ticket = _blocking(access.Access.ticket)
-    redeem = _blocking(access.Access.redeem)
-    note = _blocking(access.Access.note)
-    audit = _blocking(access.Access.audit)
+    create = blocking(access.Access.create)
+    list = blocking(access.Access.list)
+    get = blocking(access.Access.get)
+    revoke = blocking(access.Access.revoke)
+    credential = blocking(access.Access.credential)
+    use = blocking(access.Access.use)
+    take = blocking(access.Access.take)
+    ticket = blocking(access.Access.ticket)
+    redeem = blocking(access.Access.redeem)
+    note = blocking(access.Access.note)
+    audit = blocking(access.Access.audit)
 
 
 class Metrics(Facade[metrics.Metrics]):
     """Series of numbers, kept by count and by time, and what the board itself measures."""
 
-    record = _blocking(metrics.Metrics.record)
-    record_many = _blocking(metrics.Metrics.record_many)
-    record_training = _blocking(metrics.Metrics.record_training)
-    record_training_many = _blocking(metrics.Metrics.record_training_many)
-    configure = _blocking(metrics.Metrics.configure)
-    clear = _blocking(metrics.Metrics.clear)
-    series = _blocking(metrics.Metrics.series)
-    recent = _blocking(metrics.Metrics.recent)
-    range = _blocking(metrics.Metrics.range)
-    moving_average = _blocking(metrics.Metrics.moving_average)
-    percentiles = _blocking(metrics.Metrics.percentiles)
-    downsample = _blocking(metrics.Metrics.downsample)
-    top = _blocking(metrics.Metrics.top)
-    training = _blocking(metrics.Metrics.training)
-    training_average = _blocking(metrics.Metrics.training_average)
-    history = _blocking(metrics.Metrics.history)
-    snapshot = _blocking(metrics.Metrics.snapshot)
-    sweep = _blocking(metrics.Metrics.sweep)
-    prometheus = _blocking(metrics.Metrics.prometheus)
+    record = blocking(metrics.Metrics.record)
+    record_many = blocking(metrics.Metrics.record_many)
+    record_training = blocking(metrics.Metrics.record_training)
+    record_training_many = blocking(metrics.Metrics.record_training_many)
+    configure = blocking(metrics.Metrics.configure)
+    clear = blocking(metrics.Metrics.clear)
+    series = blocking(metrics.Metrics.series)
+    recent = blocking(metrics.Metrics.recent)
+    range = blocking(metrics.Metrics.range)
+    moving_average = blocking(metrics.Metrics.moving_average)
+    percentiles = blocking(metrics.Metrics.percentiles)
+    downsample = blocking(metrics.Metrics.downsample)
+    top = blocking(metrics.Metrics.top)
+    training = blocking(metrics.Metrics.training)
+    training_average = blocking(metrics.Metrics.training_average)
+    history = blocking(metrics.Metrics.history)
+    snapshot = blocking(metrics.Metrics.snapshot)
+    sweep = blocking(metrics.Metrics.sweep)
+    prometheus = blocking(metrics.Metrics.prometheus)
 
 
 class Locks(Facade[locking.Locks]):
     """The locks of a namespace."""
 
-    acquire = _blocking(locking.Locks.acquire)
-    renew = _blocking(locking.Locks.renew)
-    release = _blocking(locking.Locks.release)
-    release_all = _blocking(locking.Locks.release_all)
-    force_release = _blocking(locking.Locks.force_release)
-    get = _blocking(locking.Locks.get)
-    list = _blocking(locking.Locks.list)
-    waits = _blocking(locking.Locks.waits)
-    graph = _blocking(locking.Locks.graph)
-    incidents = _blocking(locking.Locks.incidents)
-    why = _blocking(locking.Locks.why)
-    check = _blocking(locking.Locks.check)
-    sweep = _blocking(locking.Locks.sweep)
+    acquire = blocking(locking.Locks.acquire)
+    renew = blocking(locking.Locks.renew)
+    release = blocking(locking.Locks.release)
+    release_all = blocking(locking.Locks.release_all)
+    force_release = blocking(locking.Locks.force_release)
+    get = blocking(locking.Locks.get)
+    list = blocking(locking.Locks.list)
+    waits = blocking(locking.Locks.waits)
+    graph = blocking(locking.Locks.graph)
+    incidents = blocking(locking.Locks.incidents)
+    why = blocking(locking.Locks.why)
+    check = blocking(locking.Locks.check)
+    sweep = blocking(locking.Locks.sweep)
 
     @contextmanager
     def hold(  # noqa: D102, given below
@@ -672,105 +504,105 @@ class Messages(Facade[messaging.Messages]):
     """Messages between the agents of a namespace: durable, acknowledged, in order."""
 
     # A field named `self` would be taken for the service; no message has one.
-    request = _blocking(messaging.Messages.request)  # type: ignore[arg-type]
-    wait_reply = _blocking(messaging.Messages.wait_reply)
-    reply_of = _blocking(messaging.Messages.reply_of)
-    listen = _iterating(messaging.Messages.listen)
-    serve = _blocking(messaging.Messages.serve)
-    send = _blocking(messaging.Messages.send)  # type: ignore[arg-type]
-    send_many = _blocking(messaging.Messages.send_many)
-    publish = _blocking(messaging.Messages.publish)  # type: ignore[arg-type]
-    send_request = _blocking(messaging.Messages.send_request)  # type: ignore[arg-type]
-    broadcast = _blocking(messaging.Messages.broadcast)  # type: ignore[arg-type]
-    take = _blocking(messaging.Messages.take)
-    acknowledge = _blocking(messaging.Messages.acknowledge)
-    acknowledge_many = _blocking(messaging.Messages.acknowledge_many)
-    acknowledge_ids = _blocking(messaging.Messages.acknowledge_ids)
-    release_ids = _blocking(messaging.Messages.release_ids)
-    renew_ids = _blocking(messaging.Messages.renew_ids)
-    mark_read = _blocking(messaging.Messages.mark_read)
-    release = _blocking(messaging.Messages.release)
-    release_many = _blocking(messaging.Messages.release_many)
-    renew = _blocking(messaging.Messages.renew)
-    reply = _blocking(messaging.Messages.reply)
-    reply_to = _blocking(messaging.Messages.reply_to)
-    hear = _blocking(messaging.Messages.hear)
-    heard = _blocking(messaging.Messages.heard)
-    sweep = _blocking(messaging.Messages.sweep)
-    get = _blocking(messaging.Messages.get)
-    copies = _blocking(messaging.Messages.copies)
-    why = _blocking(messaging.Messages.why)
-    inbox = _blocking(messaging.Messages.inbox)
-    history = _blocking(messaging.Messages.history)
-    unread = _blocking(messaging.Messages.unread)
-    counts = _blocking(messaging.Messages.counts)
-    inboxes = _blocking(messaging.Messages.inboxes)
-    requeue = _blocking(messaging.Messages.requeue)
-    purge = _blocking(messaging.Messages.purge)
-    set_limit = _blocking(messaging.Messages.set_limit)
-    subscribe = _blocking(messaging.Messages.subscribe)
-    unsubscribe = _blocking(messaging.Messages.unsubscribe)
-    subscriptions = _blocking(messaging.Messages.subscriptions)
-    subscribers = _blocking(messaging.Messages.subscribers)
-    add_peer = _blocking(messaging.Messages.add_peer)
-    remove_peer = _blocking(messaging.Messages.remove_peer)
-    peers = _blocking(messaging.Messages.peers)
-    set_hierarchy = _blocking(messaging.Messages.set_hierarchy)
-    add_subordinate = _blocking(messaging.Messages.add_subordinate)
-    remove_subordinate = _blocking(messaging.Messages.remove_subordinate)
-    subordinates = _blocking(messaging.Messages.subordinates)
+    request = blocking(messaging.Messages.request)  # type: ignore[arg-type]
+    wait_reply = blocking(messaging.Messages.wait_reply)
+    reply_of = blocking(messaging.Messages.reply_of)
+    listen = iterating(messaging.Messages.listen)
+    serve = blocking(messaging.Messages.serve)
+    send = blocking(messaging.Messages.send)  # type: ignore[arg-type]
+    send_many = blocking(messaging.Messages.send_many)
+    publish = blocking(messaging.Messages.publish)  # type: ignore[arg-type]
+    send_request = blocking(messaging.Messages.send_request)  # type: ignore[arg-type]
+    broadcast = blocking(messaging.Messages.broadcast)  # type: ignore[arg-type]
+    take = blocking(messaging.Messages.take)
+    acknowledge = blocking(messaging.Messages.acknowledge)
+    acknowledge_many = blocking(messaging.Messages.acknowledge_many)
+    acknowledge_ids = blocking(messaging.Messages.acknowledge_ids)
+    release_ids = blocking(messaging.Messages.release_ids)
+    renew_ids = blocking(messaging.Messages.renew_ids)
+    mark_read = blocking(messaging.Messages.mark_read)
+    release = blocking(messaging.Messages.release)
+    release_many = blocking(messaging.Messages.release_many)
+    renew = blocking(messaging.Messages.renew)
+    reply = blocking(messaging.Messages.reply)
+    reply_to = blocking(messaging.Messages.reply_to)
+    hear = blocking(messaging.Messages.hear)
+    heard = blocking(messaging.Messages.heard)
+    sweep = blocking(messaging.Messages.sweep)
+    get = blocking(messaging.Messages.get)
+    copies = blocking(messaging.Messages.copies)
+    why = blocking(messaging.Messages.why)
+    inbox = blocking(messaging.Messages.inbox)
+    history = blocking(messaging.Messages.history)
+    unread = blocking(messaging.Messages.unread)
+    counts = blocking(messaging.Messages.counts)
+    inboxes = blocking(messaging.Messages.inboxes)
+    requeue = blocking(messaging.Messages.requeue)
+    purge = blocking(messaging.Messages.purge)
+    set_limit = blocking(messaging.Messages.set_limit)
+    subscribe = blocking(messaging.Messages.subscribe)
+    unsubscribe = blocking(messaging.Messages.unsubscribe)
+    subscriptions = blocking(messaging.Messages.subscriptions)
+    subscribers = blocking(messaging.Messages.subscribers)
+    add_peer = blocking(messaging.Messages.add_peer)
+    remove_peer = blocking(messaging.Messages.remove_peer)
+    peers = blocking(messaging.Messages.peers)
+    set_hierarchy = blocking(messaging.Messages.set_hierarchy)
+    add_subordinate = blocking(messaging.Messages.add_subordinate)
+    remove_subordinate = blocking(messaging.Messages.remove_subordinate)
+    subordinates = blocking(messaging.Messages.subordinates)
 
 
 class Runs(Facade[runs.Runs]):
     """The runs of a namespace's teams."""
 
-    start = _blocking(runs.Runs.start)
-    get = _blocking(runs.Runs.get)
-    list = _blocking(runs.Runs.list)
-    report = _blocking(runs.Runs.report)
-    cancel = _blocking(runs.Runs.cancel)
-    wind_up = _blocking(runs.Runs.wind_up)
-    fail = _blocking(runs.Runs.fail)
-    pause = _blocking(runs.Runs.pause)
-    resume = _blocking(runs.Runs.resume)
-    retry = _blocking(runs.Runs.retry)
-    ensure_lead = _blocking(runs.Runs.ensure_lead)
-    delete = _blocking(runs.Runs.delete)
-    sweep = _blocking(runs.Runs.sweep)
-    events = _iterating(runs.Runs.events)
-    wait = _blocking(runs.Runs.wait)
-    result = _blocking(runs.Runs.result)
+    start = blocking(runs.Runs.start)
+    get = blocking(runs.Runs.get)
+    list = blocking(runs.Runs.list)
+    report = blocking(runs.Runs.report)
+    cancel = blocking(runs.Runs.cancel)
+    wind_up = blocking(runs.Runs.wind_up)
+    fail = blocking(runs.Runs.fail)
+    pause = blocking(runs.Runs.pause)
+    resume = blocking(runs.Runs.resume)
+    retry = blocking(runs.Runs.retry)
+    ensure_lead = blocking(runs.Runs.ensure_lead)
+    delete = blocking(runs.Runs.delete)
+    sweep = blocking(runs.Runs.sweep)
+    events = iterating(runs.Runs.events)
+    wait = blocking(runs.Runs.wait)
+    result = blocking(runs.Runs.result)
 
 
 class Agents(Facade[agents.Agents]):
     """The agents of a namespace: registered, heard, drained, found, swept."""
 
     # A field named `self` would be taken for the service; no agent has one.
-    register = _blocking(agents.Agents.register)  # type: ignore[arg-type]
-    heartbeat = _blocking(agents.Agents.heartbeat)
-    heartbeat_many = _blocking(agents.Agents.heartbeat_many)
-    report_load = _blocking(agents.Agents.report_load)
-    drain = _blocking(agents.Agents.drain)
-    set_status = _blocking(agents.Agents.set_status)
-    leave = _blocking(agents.Agents.leave)
-    deregister = _blocking(agents.Agents.deregister)
-    census = _blocking(agents.Agents.census)
-    get = _blocking(agents.Agents.get)
-    discover = _blocking(agents.Agents.discover)
-    documents = _blocking(agents.Agents.documents)
-    list = _blocking(agents.Agents.list)
-    tasks = _blocking(agents.Agents.tasks)
-    counts = _blocking(agents.Agents.counts)
-    sweep = _blocking(agents.Agents.sweep)
+    register = blocking(agents.Agents.register)  # type: ignore[arg-type]
+    heartbeat = blocking(agents.Agents.heartbeat)
+    heartbeat_many = blocking(agents.Agents.heartbeat_many)
+    report_load = blocking(agents.Agents.report_load)
+    drain = blocking(agents.Agents.drain)
+    set_status = blocking(agents.Agents.set_status)
+    leave = blocking(agents.Agents.leave)
+    deregister = blocking(agents.Agents.deregister)
+    census = blocking(agents.Agents.census)
+    get = blocking(agents.Agents.get)
+    discover = blocking(agents.Agents.discover)
+    documents = blocking(agents.Agents.documents)
+    list = blocking(agents.Agents.list)
+    tasks = blocking(agents.Agents.tasks)
+    counts = blocking(agents.Agents.counts)
+    sweep = blocking(agents.Agents.sweep)
 
 
 class Events(Facade[events.Events]):
     """Reads one namespace's stream. Entries are numbered without a gap."""
 
-    cursor = _blocking(events.Events.cursor)
-    cursor_at = _blocking(events.Events.cursor_at)
-    read = _blocking(events.Events.read)
-    follow = _iterating(events.Events.follow)
+    cursor = blocking(events.Events.cursor)
+    cursor_at = blocking(events.Events.cursor_at)
+    read = blocking(events.Events.read)
+    follow = iterating(events.Events.follow)
 
 
 class BoardView(Facade[app.BoardView]):

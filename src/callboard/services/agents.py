@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from callboard.domain import agent as agents
 from callboard.domain.agent import Agent, AgentSpec, InstanceSpec
 from callboard.domain.names import check_name
+from callboard.domain.roster import AgentCounts, Beat, Census, Heard, HeldTask, Registration
 from callboard.domain.task import BATCH_MAX, at_ms, check_seconds
 from callboard.engine.agent_codec import agent_of, fields_of
 from callboard.engine.answers import checked
@@ -22,88 +22,6 @@ SWEEP_AGENTS: Final = 200
 DISCOVER_MAX: Final = 1_000
 ROUNDS_MAX: Final = 1_000
 """Calls of 200 tasks each that one leaving or deregistering may take."""
-
-
-class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a registration.
-
-    Attributes:
-        is_new: The agent was not known before.
-        revision: Rises with each change of what the agent can serve.
-        status: ``draining`` or ``maintenance`` outlive a registration: nothing is given then.
-        at: By the engine's clock.
-    """
-
-    agent: str
-    instance: str
-    is_new: bool
-    revision: int
-    status: str
-    at: datetime
-
-
-class Beat(msgspec.Struct, frozen=True):
-    """A heartbeat to hand in: the agent, its instance, and the load it reports."""
-
-    agent: str
-    instance: str = ""
-    load: Mapping[str, float] | None = None
-
-
-class Heard(msgspec.Struct, frozen=True):
-    """The answer to a heartbeat.
-
-    Attributes:
-        status: ``ok``, ``drain`` (ok too: take no new work), ``agent_not_found``, or
-            ``instance_unknown`` (it was swept, and must register again).
-    """
-
-    agent: str
-    instance: str
-    status: str
-    at: datetime
-
-    @property
-    def is_ok(self) -> bool:
-        """Heard."""
-        return self.status in ("ok", "drain")
-
-    @property
-    def should_drain(self) -> bool:
-        """The agent was asked to take no new work."""
-        return self.status == "drain"
-
-
-class HeldTask(msgspec.Struct, frozen=True):
-    """A task that an agent holds, and the fence under which it does."""
-
-    board: str
-    id: str
-    fence: int
-
-
-class AgentCounts(msgspec.Struct, frozen=True):
-    """How many agents are known, and how many of them may claim."""
-
-    total: int
-    active: int
-
-
-class Census(msgspec.Struct, frozen=True, kw_only=True):
-    """How many agents are known, and what they offer between them.
-
-    Attributes:
-        statuses: Agents by documented status, as they were settled last.
-        types: Agents by type; at most 1,000 types.
-        services: Distinct services.
-        capabilities: Distinct capabilities.
-    """
-
-    total: int
-    statuses: dict[str, int]
-    types: dict[str, int]
-    services: int
-    capabilities: int
 
 
 class Agents:
@@ -135,7 +53,7 @@ class Agents:
             InvalidArgument, TooLarge: Nothing was changed.
             Refused: The agent has 1,000 instances already.
         """
-        spec = _spec(agent, fields)
+        spec = agents.spec_of(agent, fields)
         process = instance or InstanceSpec(
             id="", max_concurrent=agents.check_capacity("max_concurrent", spec.max_concurrent)
         )
@@ -296,7 +214,8 @@ class Agents:
     ) -> tuple[Agent, ...]:
         """Find the agents that have all of what is asked for, healthiest first.
 
-        Among equals the one registered first. At most 10,000 known agents are looked at.
+        Among equals the one registered first. At most 10,000 agents are looked at: of those
+        that have the rarest of the capabilities, else of all.
 
         Args:
             status: As declared, or ``inactive`` for those that are gone too.
@@ -448,19 +367,6 @@ def _asked(
 def _held(member: bytes, score: Any) -> HeldTask:
     board, _, task = member.decode().partition(":")
     return HeldTask(board=board, id=task, fence=int(float(score)))
-
-
-def _spec(agent: str | AgentSpec, fields: dict[str, Any]) -> AgentSpec:
-    try:
-        if isinstance(agent, AgentSpec):
-            return msgspec.structs.replace(agent, **fields)
-        return AgentSpec(id=agent, **fields)
-    except TypeError as error:
-        raise InvalidArgument(
-            f"An agent cannot be registered so: {error}. Its fields are "
-            f"{', '.join(AgentSpec.__struct_fields__)}.",
-            field="agent",
-        ) from error
 
 
 def _check_range(what: str, value: Any, kind: Any, low: int, high: int) -> None:

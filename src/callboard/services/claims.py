@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
-from callboard.domain import error as errors
 from callboard.domain import task as tasks
 from callboard.domain.bounds import check_claim, check_claims, check_ids, check_text, check_whole
 from callboard.domain.names import check_name
+from callboard.domain.record import Claimed
+from callboard.domain.repeats import operation_id
 from callboard.domain.retry import Failure
-from callboard.domain.task import Claimed
 from callboard.engine import codec
 from callboard.engine.answers import Answer, answers_of, checked, finish_cascade
+from callboard.engine.handed_in import (
+    Completion,
+    FailedAttempt,
+    checked_completion,
+    completion_rows,
+    failure_of,
+    failure_row,
+    fitting,
+)
 from callboard.engine.namespace import Namespace
+from callboard.engine.replies import raise_refusal
 from callboard.exceptions import InvalidArgument, NotPermitted, OutcomeUnknown, TooLarge
 
 T = TypeVar("T")
@@ -26,29 +35,6 @@ HANDOFF_SECONDS = 30.0
 TOLD_BYTES_MAX: Final = 16_384
 
 Told = Literal["token", "tool", "log"]
-
-
-class Encoded(msgspec.Struct, frozen=True):
-    """JSON that was checked already."""
-
-    json: bytes
-
-
-class Completion(msgspec.Struct, frozen=True):
-    """A result to hand in: the task, the fence of its claim, any JSON value."""
-
-    id: str
-    fence: int
-    result: Any = None
-
-
-class FailedAttempt(msgspec.Struct, frozen=True):
-    """A failure to hand in; *delay* in seconds overrides the task's retry policy."""
-
-    id: str
-    fence: int
-    failure: Failure
-    delay: float | None = None
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -134,24 +120,40 @@ class Holding:
         return self._claims(reply)
 
     async def take(
-        self, task_id: str, agent: str, *, instance: str = "", lease: float = tasks.LEASE_DEFAULT
+        self,
+        task_id: str,
+        agent: str,
+        *,
+        instance: str = "",
+        lease: float = tasks.LEASE_DEFAULT,
+        request_id: str | None = None,
     ) -> Claimed:
         """Claim one named task.
+
+        Args:
+            request_id: Makes the call repeatable for ten minutes: the repeat answers the same
+                claim.
 
         Raises:
             TaskNotFound, NotReady, Held, DoesNotFit, IllegalState, AgentFull, AgentNotFound,
             AgentDraining, BoardPaused, CircuitOpen, AtLimit: Exactly why it cannot be had.
+            LeaseLost: A repeat, and what the first call claimed is not held any more.
+            IdConflict: The request id was used by another agent, instance or board.
         """
         reply = await self._functions.call(
             "task_take",
             self.board,
             check_name("agent", agent),
             _name_or_none("instance", instance),
+            operation_id(request_id, "take", task_id),
             check_name("task id", task_id),
             tasks.check_seconds("lease", lease, tasks.LEASE_MIN, tasks.LEASE_MAX),
         )
-        checked(reply, "ok", task=task_id, agent=agent, board=self.board)
-        return self._claims(reply).tasks[0]
+        checked(reply, "ok", "replayed", task=task_id, agent=agent, board=self.board)
+        claims = self._claims(reply)
+        if claims.lost:
+            raise_refusal("lease_lost", task=task_id, fence=claims.lost[0], board=self.board)
+        return claims.tasks[0]
 
     async def accept(
         self,
@@ -203,11 +205,11 @@ class Holding:
     async def complete_many(self, results: Iterable[Completion]) -> list[Answer]:
         """Hand in many results; each answers for itself, and a refused one stops nothing."""
         answers: list[Answer] = []
-        encoded = [_checked(item) for item in results]
+        encoded = [checked_completion(item) for item in results]
         while encoded:
             count = fitting(encoded)
             batch, encoded = encoded[:count], encoded[count:]
-            rows = _completion_rows(batch)
+            rows = completion_rows(batch)
             reply = await self._functions.call("task_complete", self.board, "", len(batch), *rows)
             answers += await self._answered([item.id for item in batch], reply)
         return answers
@@ -232,7 +234,7 @@ class Holding:
             LeaseLost: The fence is stale; nothing was recorded.
             TaskNotFound: No such task.
         """
-        failure = _failure(error, retryable)
+        failure = failure_of(error, retryable)
         item = FailedAttempt(task_id, fence, failure, failure.delay if delay is None else delay)
         return (await self.fail_many([item]))[0].check(board=self.board)
 
@@ -240,7 +242,7 @@ class Holding:
         """Record many failed attempts; each answers for itself."""
         answers: list[Answer] = []
         rules = self._namespace.error_rules
-        rows = [_failure_row(item, rules) for item in failures]
+        rows = [failure_row(item, rules) for item in failures]
         for batch in codec.in_batches(rows, lambda row: len(row[2]) + 2 * len(row[7]) + 400):
             values = [value for row in batch for value in row]
             reply = await self._functions.call("task_fail", self.board, "", len(batch), *values)
@@ -273,7 +275,7 @@ class Holding:
             raise TooLarge(
                 f"At most {tasks.BATCH_MAX:,} results and starts in one call.", field="results"
             )
-        rows = _completion_rows([_checked(item) for item in results])
+        rows = completion_rows([checked_completion(item) for item in results])
         for claim in check_claims(begun):
             rows += claim
         reply = await self._functions.call(
@@ -356,7 +358,11 @@ class Holding:
     async def release_many(
         self, claims: Sequence[tuple[str, int]], *, delay: float = 0.0
     ) -> list[Answer]:
-        """Give many claims back; no failure or crash is counted."""
+        """Give many claims back; no failure or crash is counted.
+
+        What was pushed to its agent comes to others first, and waits where it is often given
+        back: from the ninth time on a second, doubled each time up to 30.
+        """
         delay_ms = tasks.check_seconds("delay", delay, 0, 31_536_000)
         answers: list[Answer] = []
         for batch in _batches(check_claims(claims)):
@@ -605,77 +611,3 @@ def _name_or_none(what: str, name: str) -> str:
 def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
     for start in range(0, len(items), tasks.BATCH_MAX):
         yield items[start : start + tasks.BATCH_MAX]
-
-
-def as_encoded(result: Any) -> Encoded | None:
-    """A result as checked JSON; None stays None.
-
-    Raises:
-        InvalidArgument: It has no JSON form.
-        TooLarge: It is over 1 MiB.
-    """
-    if result is None or type(result) is Encoded:
-        return result
-    return Encoded(codec.encode_json("result", result))
-
-
-def fitting(results: Sequence[Completion]) -> int:
-    """How many of these encoded results one call may carry: 1,000, and 8 MiB."""
-    total = 0
-    for count, item in enumerate(results[: tasks.BATCH_MAX]):
-        total += len(item.result.json) if item.result is not None else 0
-        if total > tasks.BATCH_BYTES_MAX and count:
-            return count
-    return min(len(results), tasks.BATCH_MAX)
-
-
-def _checked(item: Completion) -> Completion:
-    """The same with its result encoded; the same object where it is already."""
-    if not isinstance(item, Completion):
-        raise InvalidArgument(
-            f"A result to hand in is a Completion, not {type(item).__name__}.", field="results"
-        )
-    check_claim(item.id, item.fence)
-    encoded = as_encoded(item.result)
-    return item if encoded is item.result else Completion(item.id, item.fence, encoded)
-
-
-def _completion_rows(results: Iterable[Completion]) -> list[Any]:
-    rows: list[Any] = []
-    for item in results:
-        rows += (item.id, item.fence, item.result.json if item.result is not None else b"")
-    return rows
-
-
-def _failure_row(item: FailedAttempt, rules: Sequence[errors.ErrorRule]) -> tuple[Any, ...]:
-    if not isinstance(item, FailedAttempt):
-        raise InvalidArgument(
-            f"A failure to hand in is a FailedAttempt, not {type(item).__name__}.",
-            field="failures",
-        )
-    check_claim(item.id, item.fence)
-    failure = _failure(item.failure, None)
-    delay = "" if item.delay is None else tasks.check_seconds("delay", item.delay, 0, 2_592_000)
-    jitter = f"{random.random():.6f}"
-    mark = errors.mark_failure(failure, rules)
-    return (
-        *(item.id, item.fence, failure.encode(), int(failure.retryable), jitter, delay),
-        *(mark.text, mark.message),
-    )
-
-
-def _failure(error: Any, retryable: bool | None) -> Failure:
-    if retryable is not None and not isinstance(retryable, bool):
-        raise InvalidArgument(f"retryable is {retryable!r}; use True or False.", field="retryable")
-    if isinstance(error, str):
-        return Failure("Error", error, True if retryable is None else retryable)
-    if isinstance(error, BaseException):
-        return Failure.from_exception(error, retryable=retryable)
-    if not isinstance(error, Failure):
-        raise InvalidArgument(
-            f"error must be a message, an exception or a Failure, not {type(error).__name__}.",
-            field="error",
-        )
-    if retryable is None or retryable == error.retryable:
-        return error
-    return msgspec.structs.replace(error, retryable=retryable)

@@ -24,6 +24,7 @@ from callboard.domain.conflict import (
 )
 from callboard.domain.names import check_name
 from callboard.domain.reading import nearest
+from callboard.domain.repeats import in_order, operation_id
 from callboard.domain.task import check_seconds, new_id
 from callboard.engine import codec
 from callboard.engine.answers import checked
@@ -169,6 +170,7 @@ class Conflicts:
         inputs: Mapping[str, Any] | None = None,
         by: str = "",
         force: bool = False,
+        request_id: str | None = None,
     ) -> Resolution:
         """Decide a conflict by a strategy, and make what it is about agree.
 
@@ -179,6 +181,7 @@ class Conflicts:
         Args:
             inputs: What the strategy needs besides, by name.
             force: Also while it is voted on or lies with an arbiter.
+            request_id: Makes the call repeatable: the repeat changes nothing.
 
         Raises:
             AlreadyResolved: It was decided, which is final.
@@ -195,16 +198,33 @@ class Conflicts:
         check_name("strategy", strategy)
         verdict = Verdict("", "")
         if strategy != "optimistic":
-            if conflict.resolution is not None:
+            if conflict.resolution is None:
+                how = self._find(strategy)
+                verdict = conflicts.decide(strategy, how, Case(conflict, given))
+            elif request_id is None:
                 _refuse_again(conflict)
-            how = self._find(strategy)
-            verdict = conflicts.decide(strategy, how, Case(conflict, given))
-        return await self._settle(conflict, strategy, verdict, given, by, force=force)
+            # Else the engine knows whether it was this call that decided it.
+        said = _encoded(given)
+        operation = operation_id(
+            request_id, "resolve", conflict_id, strategy, by, force, in_order(said)
+        )
+        return await self._settle(
+            conflict, strategy, verdict, said, by, force=force, operation=operation
+        )
 
     async def decide(
-        self, conflict_id: str, winner: str, *, by: str, reason: str = ""
+        self,
+        conflict_id: str,
+        winner: str,
+        *,
+        by: str,
+        reason: str = "",
+        request_id: str | None = None,
     ) -> Resolution:
         """Decide a conflict as its arbiter.
+
+        Args:
+            request_id: Makes the call repeatable: the repeat changes nothing.
 
         Raises:
             NotEntitled: It does not lie with *by*.
@@ -215,7 +235,10 @@ class Conflicts:
         verdict = Verdict(check_name("winner", winner), check_text("reason", reason))
         if not by:
             raise InvalidArgument("Say by whom it is decided.", field="by")
-        return await self._settle(conflict, "arbiter", verdict, {}, by, force=False)
+        operation = operation_id(request_id, "decide", conflict_id, winner, by, reason)
+        return await self._settle(
+            conflict, "arbiter", verdict, b"", by, force=False, operation=operation
+        )
 
     async def refer(
         self,
@@ -226,28 +249,34 @@ class Conflicts:
         fallback: str | None = None,
         inputs: Mapping[str, Any] | None = None,
         by: str = "",
+        request_id: str | None = None,
     ) -> Conflict:
         """Put a conflict before an arbiter, an agent or a person, who has *deadline* seconds.
 
         Args:
             fallback: A strategy that decides if they do not. It is asked now, with *inputs*,
                 so that a sweep can carry its verdict out. Without one it is left undecided.
+            request_id: Makes the call repeatable: the repeat changes nothing.
 
         Raises:
             AlreadyResolved, ConflictBusy: It is decided, or being decided.
             MissingInput, StrategyFailed: Of the fallback.
         """
-        verdict = Verdict("", "")
-        if fallback is not None:
-            case = Case(await self.get(conflict_id), _inputs(inputs))
-            verdict = conflicts.decide(fallback, self._find(fallback), case)
-        reply = await self._functions.call(
-            "conflict_refer",
-            check_name("conflict id", conflict_id),
-            _by(by),
-            new_id(),
+        verdict, given = Verdict("", ""), _inputs(inputs)
+        named = (check_name("conflict id", conflict_id), _by(by))
+        how = (
             check_name("arbiter", arbiter),
             check_seconds("deadline", deadline, 0.001, conflicts.DEADLINE_MAX),
+        )
+        if fallback is not None:
+            case = Case(await self.get(conflict_id), given)
+            verdict = conflicts.decide(fallback, self._find(fallback), case)
+        said = b"" if request_id is None else in_order(_encoded(given))
+        reply = await self._functions.call(
+            "conflict_refer",
+            *named,
+            operation_id(request_id, "refer", *named, *how, fallback, said),
+            *how,
             verdict.winner,
             f"not decided in time; {fallback}: {verdict.reason}" if fallback else "",
         )
@@ -266,6 +295,7 @@ class Conflicts:
         revisable: bool = False,
         deadline: float = conflicts.VOTE_SECONDS,
         by: str = "",
+        request_id: str | None = None,
     ) -> Ballot:
         """Put a conflict to the vote; who may vote, and every rule, is fixed from here.
 
@@ -279,23 +309,27 @@ class Conflicts:
             quorum: The share of the members who have to vote, 0 to 1; at least one.
             tie: ``undecided``, or ``first`` for the first listed of those that are even.
             revisable: Let members change their votes; then it is decided at the deadline only.
+            request_id: Makes the call repeatable: the repeat changes nothing.
 
         Raises:
             AlreadyResolved, ConflictBusy: It is decided, or being decided.
             MissingInput: There is nobody who could vote.
         """
         listed = conflicts.check_members(members)
-        reply = await self._functions.call(
-            "conflict_poll",
-            check_name("conflict id", conflict_id),
-            _by(by),
-            new_id(),
+        named = (check_name("conflict id", conflict_id), _by(by))
+        rules = (
             conflicts.check_word("rule", rule, conflicts.RULES),
             conflicts.check_share("quorum", quorum),
             conflicts.check_share("threshold", threshold),
             conflicts.check_word("tie", tie, conflicts.TIES),
             int(revisable),
             check_seconds("deadline", deadline, 0.001, conflicts.DEADLINE_MAX),
+        )
+        reply = await self._functions.call(
+            "conflict_poll",
+            *named,
+            operation_id(request_id, "vote", *named, *rules, sorted(listed)),
+            *rules,
             len(listed),
             *listed,
         )
@@ -378,20 +412,21 @@ class Conflicts:
         conflict: Conflict,
         strategy: str,
         verdict: Verdict,
-        inputs: Mapping[str, Any],
+        inputs: bytes,
         by: str,
         *,
         force: bool,
+        operation: str,
     ) -> Resolution:
         reply = await self._functions.call(
             "conflict_resolve",
             conflict.id,
             _by(by),
-            new_id(),
+            operation,
             strategy,
             verdict.winner,
             _plain(verdict.reason),
-            codec.encode_json("inputs", inputs, CONTEXT_BYTES_MAX) if inputs else "",
+            inputs,
             int(force),
         )
         checked(
@@ -468,6 +503,10 @@ def _inputs(inputs: Any) -> dict[str, Any]:
             field="inputs",
         )
     return dict(inputs or {})
+
+
+def _encoded(inputs: Mapping[str, Any]) -> bytes:
+    return codec.encode_json("inputs", inputs, CONTEXT_BYTES_MAX) if inputs else b""
 
 
 def _digest(given: Sequence[Any], rows: Sequence[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections import Counter
 from collections.abc import (
@@ -24,10 +25,12 @@ from callboard.domain.context import Activity, Change, Context, ContextSummary, 
 from callboard.domain.event import Event, Gap
 from callboard.domain.lock import Lock
 from callboard.domain.names import check_name
-from callboard.domain.task import BATCH_MAX, at_ms, check_seconds, new_id
+from callboard.domain.repeats import in_order, operation_id
+from callboard.domain.task import BATCH_MAX, at_ms, check_seconds
 from callboard.engine.answers import checked
-from callboard.engine.context_codec import context_of, rows_of, summary_of
+from callboard.engine.context_codec import Row, context_of, rows_of, summary_of
 from callboard.engine.namespace import Namespace
+from callboard.engine.outage import Witness
 from callboard.engine.replies import raise_refusal
 from callboard.exceptions import EngineError, InvalidArgument, TooLarge
 
@@ -71,6 +74,7 @@ class Contexts:
         sliding: bool = False,
         lock: Lock | None = None,
         by: str = "",
+        request_id: str | None = None,
     ) -> Written:
         """Write, remove and increment fields in one step: all of it, or nothing.
 
@@ -86,6 +90,8 @@ class Contexts:
             sliding: Each later write begins the *ttl* anew; needs one.
             lock: Only while this lock is held, all of it: its fences are compared in the same
                 step, so that who lost it writes nothing.
+            request_id: Makes the call repeatable for ten minutes: the repeat writes nothing,
+                and answers what the first one did.
 
         Raises:
             RevisionConflict: It is at another revision; nothing was changed.
@@ -97,19 +103,16 @@ class Contexts:
         kept: Any = ttl
         if sliding and kept in (..., None):
             raise InvalidArgument("sliding needs a ttl: seconds that begin anew.", field="sliding")
-        rows = rows_of({} if fields is None else fields, remove, increment or {})
+        rows = sorted(rows_of({} if fields is None else fields, remove, increment or {}), key=_name)
         if not rows and not replace and kept is ...:
             raise InvalidArgument("Give fields to write, remove or increment.", field="fields")
+        how = (_rev(if_rev), int(replace), _ttl(kept), int(sliding), _presented(lock))
         reply = await self._functions.call(
             "context_save",
             check_name("project", project),
             check_text("by", by),
-            new_id(),
-            _rev(if_rev),
-            int(replace),
-            _ttl(kept),
-            int(sliding),
-            _presented(lock),
+            operation_id(request_id, "set", project, by, *how, _said(request_id, rows)),
+            *how,
             len(rows),
             *(value for row in rows for value in row),
         )
@@ -126,19 +129,28 @@ class Contexts:
             at=at_ms(int(at)),
             sums={
                 name: contexts.read_value("f" if "." in text or "e" in text else "i", text)
-                for name, text in zip(increment or (), texts, strict=True)
+                for name, text in zip(sorted(increment or ()), texts, strict=True)
             },
         )
 
     async def increment(
-        self, project: str, field: str, amount: float = 1, *, by: str = ""
+        self,
+        project: str,
+        field: str,
+        amount: float = 1,
+        *,
+        by: str = "",
+        request_id: str | None = None,
     ) -> int | float:
         """Add to one field, 0 where it is not there yet, and return the sum.
+
+        Args:
+            request_id: Makes the call repeatable for ten minutes: the repeat adds nothing.
 
         Raises:
             NotANumber: It holds no number; nothing was changed.
         """
-        written = await self.set(project, increment={field: amount}, by=by)
+        written = await self.set(project, increment={field: amount}, by=by, request_id=request_id)
         return written.sums[field]
 
     async def get(self, project: str, fields: Sequence[str] = ()) -> Context:
@@ -243,6 +255,7 @@ class Contexts:
         at = cursor or await self._cursor()
         known: dict[str, Context | None] = {}
         seen = 0
+        outage = Witness(f"A watcher of {project or 'contexts'}")
         if since is not None and project is not None:
             current = known[project] = (await self.get_many([project]))[0]
             seen = current.rev if current else 0
@@ -260,7 +273,7 @@ class Contexts:
             except EngineError as error:
                 if self._namespace.bells.is_closed:
                     raise
-                _log.info("A watcher waits for the engine: %s", error)
+                outage.failed(error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def set_state(
@@ -394,6 +407,20 @@ def _activity(values: Sequence[Any]) -> Activity:
         updated_at=at_ms(int(at)),
         is_live=bool(live),
     )
+
+
+def _name(row: Row) -> str:
+    return row[0]
+
+
+def _said(request_id: str | None, rows: Iterable[Row]) -> builtins.list[Row]:
+    """What a call with a request id says of its fields, in whatever order it says it."""
+    if request_id is None:
+        return []
+    return [
+        (name, kind, in_order(value) if kind == "j" and isinstance(value, bytes) else value)
+        for name, kind, value in rows
+    ]
 
 
 def _changes(event: Event | Gap, project: str | None) -> Iterator[Change]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +22,7 @@ from callboard.domain.error import (
     Severity,
 )
 from callboard.domain.names import check_name
+from callboard.domain.repeats import operation_id
 from callboard.domain.retry import Failure
 from callboard.domain.task import BATCH_MAX, at_ms, check_seconds
 from callboard.engine import codec, error_codec
@@ -75,6 +75,7 @@ class Errors:
         recoverable: bool | None = None,
         training: bool = False,
         by: str = "",
+        request_id: str | None = None,
     ) -> Recorded:
         """Record one error, in one step with all that follows from it.
 
@@ -93,6 +94,7 @@ class Errors:
             severity: How bad; else what the rules say.
             recoverable: Whether trying again may help; else what the rules say.
             training: Into the log of the project's trainings, which is kept for 30 days.
+            request_id: Makes the call repeatable for ten minutes: the repeat records nothing.
 
         Raises:
             InvalidArgument: An argument is no name, text or severity. Nothing was recorded.
@@ -101,10 +103,16 @@ class Errors:
         about: dict[str, Any] = {k: value for k, value in given.items() if value is not None}
         about |= {"task": task, "project": project, "agent": agent, "component": component}
         about |= {"severity": severity, "recoverable": recoverable, "training": training}
-        return (await self.record_many([_report(error, about)], by=by))[0]
+        reports = [_report(error, about)]
+        return (await self.record_many(reports, by=by, request_id=request_id))[0]
 
-    async def record_many(self, reports: Iterable[ErrorReport], *, by: str = "") -> Recordings:
+    async def record_many(
+        self, reports: Iterable[ErrorReport], *, by: str = "", request_id: str | None = None
+    ) -> Recordings:
         """Record many errors, an answer each, in order; of more than 1,000 each thousand.
+
+        Args:
+            request_id: Makes the call repeatable for ten minutes: the repeat records nothing.
 
         Raises:
             InvalidArgument: One of them cannot be recorded. None was.
@@ -115,8 +123,9 @@ class Errors:
         answers: Recordings = []
         for batch in codec.in_batches(rows, error_codec.row_bytes):
             values = [value for _, row in batch for value in row]
+            operation = operation_id(request_id, "error", len(answers), by, values)
             reply = await self._functions.call(
-                "error_record", secrets.token_hex(8), check_text("by", by), len(batch), *values
+                "error_record", operation, check_text("by", by), len(batch), *values
             )
             checked(reply, "ok")
             answers += error_codec.recorded_of([mark for mark, _ in batch], reply[1])

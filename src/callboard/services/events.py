@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from callboard.domain.bounds import check_whole
-from callboard.domain.event import Cursor, Event, Gap, TypeFilter, parse_facts
+from callboard.domain.event import Cursor, Event, Gap, filter_of, parse_facts
 from callboard.domain.names import check_name
 from callboard.domain.task import at_ms, to_ms
 from callboard.engine.namespace import Namespace
@@ -78,9 +78,11 @@ class Events:
 
         Raises:
             BoardNotFound: There is no such board, or it has no journal.
-            InvalidArgument: *limit* is not valid, or *cursor* is none or ahead of the stream.
+            InvalidArgument: *limit* is not valid, *cursor* is none or ahead of the stream, or
+                no type is like one of *types*.
         """
         check_whole("limit", limit, 1, READ_MAX)
+        matches = filter_of(_patterns(types))
         resumed = None if cursor is None else Cursor.parse(cursor)
         found: list[Event | Gap] = []
         incarnation, last = await self._position()
@@ -94,7 +96,6 @@ class Events:
         if resumed is not None:
             found += _gaps(resumed, incarnation, at, before)
         at = before
-        matches = TypeFilter(types)
         for entry_id, fields in rows:
             event = _event(incarnation, entry_id, fields)
             at = event.n
@@ -115,8 +116,12 @@ class Events:
         A reader that falls behind the retention gets a ``Gap`` and goes on behind it. The
         loop survives reconnects; it ends when the iteration is closed. Of a board's journal
         it ends with ``BoardNotFound`` once the board was removed.
+
+        Raises:
+            InvalidArgument: No type is like one of *types*: nothing would ever come.
         """
-        patterns = [types] if isinstance(types, str) else list(types)
+        patterns = _patterns(types)
+        filter_of(patterns)
         subscription = await self.listen(board=board)
         try:
             if cursor is None and since is None:
@@ -189,6 +194,10 @@ class Events:
                 "without board.",
                 board=board,
             )
+
+
+def _patterns(types: Iterable[str]) -> tuple[str, ...]:
+    return (types,) if isinstance(types, str) else tuple(types)
 
 
 def _place(cursor: Cursor, incarnation: str, last: int) -> int:

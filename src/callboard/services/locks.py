@@ -23,13 +23,14 @@ from callboard.domain.lock import (
     WaitGraph,
 )
 from callboard.domain.names import check_name
+from callboard.domain.repeats import operation_id
 from callboard.domain.task import at_ms, check_priority
 from callboard.domain.task import check_seconds as check_ms
 from callboard.engine import lock_codec
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
 from callboard.engine.replies import raise_refusal
-from callboard.exceptions import DeadlockVictim, InvalidArgument
+from callboard.exceptions import DeadlockVictim, InvalidArgument, NotPermitted
 
 LIST_MAX: Final = 1_000
 GRAPH_MAX: Final = 5_000
@@ -108,18 +109,28 @@ class LockTable:
         checked(reply, "ok")
         self._check_held(token, rows, reply[3])
 
-    async def release(self, lock: Lock | Iterable[str] | str, owner: Any = None) -> None:
+    async def release(
+        self,
+        lock: Lock | Iterable[str] | str,
+        owner: Any = None,
+        *,
+        request_id: str | None = None,
+    ) -> None:
         """Give resources back, once for each time they were acquired; the next in line gets them.
 
         Args:
             lock: What ``acquire`` returned; or resources, with their *owner*.
+            request_id: Makes the call repeatable for a minute: the repeat gives nothing back.
+                A lock, which has fences, and its resources' names do not say the same.
 
         Raises:
             LockLost: Some of it was lost before; the rest was released.
         """
-        token, rows = _rows(lock, owner)
+        token, given = _rows(lock, owner)
+        rows = sorted(given)  # In whatever order they are named: the repeat says the same.
+        operation = operation_id(request_id, "release", token, rows)
         reply = await self._functions.call(
-            "lock_release", token, _new_operation(), len(rows), *_flat(rows)
+            "lock_release", token, operation, len(rows), *_flat(rows)
         )
         checked(reply, "ok")
         if reply[1]:
@@ -370,6 +381,31 @@ class LockTable:
             resources=resources,
             suggestion=SUGGESTION,
         )
+
+    async def _check_owner(self, agent: str, owner: str) -> None:
+        """Raise NotPermitted where another agent holds something, or waits, under this token.
+
+        What is nobody's just now passes: whose it is shows with what it holds.
+        """
+        held = await self._namespace.read("HKEYS", self._keys.lock_owner(owner))
+        found = {
+            holder.agent
+            for start in range(0, len(held), LIST_MAX)
+            for one in await self._read(held[start : start + LIST_MAX])
+            for holder in one.holders
+            if holder.owner == owner
+        }
+        raw = await self._namespace.read("HGET", self._keys.locks_waits, owner)
+        wait = None if raw is None else lock_codec.wait_of(owner.encode(), raw)
+        if wait is not None:
+            found.add(wait.agent)
+        if found - {agent, ""}:
+            raise NotPermitted(
+                f"{owner} is no owner of agent {agent!r}, and the key that was shown is for that "
+                "agent alone.",
+                agent=agent,
+                owner=owner,
+            )
 
     async def _incident(self, incident: str) -> Incident | None:
         if not incident.isdecimal() or not incident.isascii() or len(incident) > INCIDENT_DIGITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -26,6 +27,9 @@ from callboard.engine.replies import raise_refusal
 from callboard.exceptions import InvalidArgument, TooLarge
 
 PAGE_MAX: Final = 1_000
+PAGE_BYTES_MAX: Final = 16 << 20
+"""Of a page that has a bound: a thousand of the largest messages would take 256 MiB."""
+
 OFFSET_MAX: Final = 1_000_000
 FOREVER_MS: Final = 1 << 52
 STATES: Final = ("unread", "waiting", "delayed", "taken", "dead", "finished")
@@ -83,7 +87,13 @@ class Mailboxes:
         )
 
     async def inbox(
-        self, agent: str, *, state: str = "unread", limit: int = 100, offset: int = 0
+        self,
+        agent: str,
+        *,
+        state: str = "unread",
+        limit: int = 100,
+        offset: int = 0,
+        bytes_max: int | None = None,
     ) -> MessagePage:
         """Look into an inbox without taking anything.
 
@@ -92,10 +102,14 @@ class Mailboxes:
                 ones), one of these, ``dead`` or ``finished`` (read and expired ones of the last
                 day).
             limit: 1 to 1,000; what is more than 4 MiB is read in several calls.
+            bytes_max: After how many the page ends before *limit*, at most 16 MiB; its
+                ``limit`` then says how many it looked at, so the next one begins at
+                ``offset + limit``. None for no bound; a coordinator always gives one.
         """
         if state not in STATES:
             raise InvalidArgument(f"state {state!r} is none of {', '.join(STATES)}.", field="state")
-        return await self._page(state, check_name("agent", agent), limit, offset)
+        asked = state, check_name("agent", agent)
+        return await self._page(*asked, limit, offset, bytes_max=bytes_max)
 
     async def history(
         self,
@@ -107,11 +121,12 @@ class Mailboxes:
         until: datetime | None = None,
         limit: int = 100,
         offset: int = 0,
+        bytes_max: int | None = None,
     ) -> MessagePage:
         """The messages kept of one sender, receiver or thread, or all, the newest first.
 
         ``total`` is how many there are behind the same question. Read and expired messages are
-        kept for a day, 10,000 an inbox; dead letters for 30 days.
+        kept for a day, 10,000 an inbox; dead letters for 30 days. *bytes_max* is as of *inbox*.
         """
         asked = [(which, name) for which, name in _by(sender, receiver, thread) if name]
         if len(asked) > 1:
@@ -121,7 +136,8 @@ class Mailboxes:
             0 if since is None else to_ms(since, "since"),
             FOREVER_MS if until is None else to_ms(until, "until"),
         )
-        return await self._page(which, name and check_name(which, name), limit, offset, bounds)
+        whose = name and check_name(which, name)
+        return await self._page(which, whose, limit, offset, bounds, bytes_max=bytes_max)
 
     async def unread(self, agent: str) -> int:
         """How many messages of an inbox are neither acknowledged nor over."""
@@ -246,10 +262,13 @@ class Mailboxes:
         limit: int,
         offset: int,
         bounds: tuple[int, int] = (0, FOREVER_MS),
+        *,
+        bytes_max: int | None = None,
     ) -> MessagePage:
         check_whole("limit", limit, 1, PAGE_MAX)
         check_whole("offset", offset, 0, OFFSET_MAX)
         values: list[Any] = []
+        left = math.inf if bytes_max is None else min(bytes_max, PAGE_BYTES_MAX)
         more = True
         while more:  # a reply is bounded by bytes too
             got = len(values) // 3
@@ -258,11 +277,14 @@ class Mailboxes:
             )
             checked(reply, "ok")
             values += reply[3]
-            more = bool(reply[4]) and len(values) // 3 < limit
+            left -= sum(sum(map(len, fields)) for fields in reply[3][1::3])
+            more = bool(reply[4]) and len(values) // 3 < limit and left > 0
+        looked_at = limit if len(values) // 3 >= limit or not reply[4] else len(values) // 3
         found = message_codec.messages_of(values)
         if which == "receiver":
             found = [message for message in found if message.agent == name]
-        return MessagePage(messages=tuple(found), total=int(reply[2]), limit=limit, offset=offset)
+        total = int(reply[2])
+        return MessagePage(messages=tuple(found), total=total, limit=looked_at, offset=offset)
 
     async def _steer(
         self, function: str, agent: str, ids: str | Iterable[str], by: str

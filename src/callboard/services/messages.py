@@ -18,6 +18,7 @@ from callboard.domain.message import (
     Topic,
 )
 from callboard.domain.names import check_name
+from callboard.domain.repeats import operation_id
 from callboard.domain.task import LEASE_MAX, LEASE_MIN, at_ms, check_seconds, new_id
 from callboard.engine import message_codec
 from callboard.engine.answers import checked
@@ -136,6 +137,7 @@ class Post:
         lease: float = messages.LEASE_DEFAULT,
         taker: str = "",
         owner: Any = None,
+        request_id: str | None = None,
     ) -> list[Message]:
         """Take the first messages of an inbox, which nobody else is given for *lease* seconds.
 
@@ -147,6 +149,11 @@ class Post:
             taker: What takes them, as the process or instance; shown to who asks.
             owner: What works on them and may hold locks: a claimed task, or a token, as of
                 ``cb.locks``. Who waits for an answer then waits for this owner.
+            request_id: Makes the call repeatable for as long as the lease, ten minutes at
+                most: the repeat answers what is held still of what the first one was given.
+
+        Raises:
+            IdConflict: The request id was used by another taker.
         """
         check_whole("limit", limit, 1, messages.BATCH_MAX)
         values = (
@@ -155,10 +162,11 @@ class Post:
             limit,
             check_seconds("lease", lease, LEASE_MIN, LEASE_MAX),
             _owner(owner),
+            "" if request_id is None else operation_id(request_id, "take", agent, limit),
         )
         for _ in range(ROUNDS_MAX):
             reply = await self._functions.call("message_take", *values)
-            checked(reply, "ok")
+            checked(reply, "ok", "replayed")
             if reply[4] or not reply[3]:
                 break
         return message_codec.taken_of(agent, taker, float(reply[2]), reply[4])

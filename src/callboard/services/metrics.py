@@ -393,7 +393,7 @@ class Metrics:
 
     async def _tick(self) -> dict[str, int]:
         """Bring the totals up to date and answer them; sample where this is due."""
-        reply = await self._functions.call("metric_tick", round(domain.SAMPLE_SECONDS * 1_000))
+        reply = await self._functions.call("metric_tick")
         if checked(reply, "due", "not_due") == "due":
             await self._sample((await self._measure(None))[0])
         return metric_codec.numbers_of(reply[1])

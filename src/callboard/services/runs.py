@@ -286,7 +286,10 @@ class RunRecords:
         return checked(reply, "ok", "replayed", run=run) == "ok"
 
     async def due(self, limit: int = 10) -> RunIds:
-        """Runs that were kept for long enough, or whose time is over unended; longest due first."""
+        """Runs that were kept for long enough, or whose time is over unended; longest due first.
+
+        Each is answered again no sooner than in a minute: until then it is the caller's to do.
+        """
         reply = await self._functions.call("run_due", check_whole("limit", limit, 1, 1_000))
         checked(reply, "ok")
         return [run.decode() for run in reply[1:]]

@@ -1,6 +1,7 @@
 -- Agents as they are now: one by its id, or those that have all of what is asked for.
 --
--- Healthiest first, then by registration; at most 10,000 known agents are looked at. Six
+-- Healthiest first, then by registration; at most 10,000 known agents are looked
+-- at, or of those that have the rarest of the capabilities. Six
 -- values each: health, held, parked, reserved, the fields of the hash, the instances (id,
 -- record, last heartbeat). Lists are comma-separated, empty for any.
 --

@@ -35,6 +35,7 @@ for i = 1, #due do
     zput(t, agents_known_key(t.prefix), id, false)
     zput(t, agents_alone_key(t.prefix), id, false)
     call('SREM', agents_active_key(t.prefix), id)
+    redis.pcall('ZREM', capability_keys(t.prefix, '').all, id)
   elseif left > 0 then -- the others stay due
     roster.left = left
     for name, instance in pairs(roster.instances) do

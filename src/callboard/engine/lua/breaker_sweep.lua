@@ -8,11 +8,10 @@
 -- FLAGS   allow-oom
 -- include breaker
 
-local UNUSED_MS = 604800000
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local all = breaker_keys(t.prefix, '').all
-local before = t.ms - UNUSED_MS
+local before = t.ms - BREAKER_UNUSED_MS
 local components = call('ZRANGEBYSCORE', all, '-inf', before, 'LIMIT', 0, limit)
 if #components == 0 then return { 'ok', 0 } end
 touch('XLEN', events_key(t.prefix))

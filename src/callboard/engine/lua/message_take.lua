@@ -5,9 +5,12 @@
 -- messages and 4 MiB; `more` says that the call met expired ones and should be repeated.
 -- Three values each: id, fence|deliveries|sent_at|expires|marks|thread|most, body.
 --
+-- A request id repeats the answer for as long as the lease, ten minutes at most, to the same
+-- taker: what it holds still of that.
+--
 -- KEYS    format
--- ARGV    agent:str, taker:str, limit:int, lease_ms:int, owner:str
--- RETURNS ok now_ms until_ms more messages | no_namespace | newer_format
+-- ARGV    agent:str, taker:str, limit:int, lease_ms:int, owner:str, request:str
+-- RETURNS ok now_ms until_ms more messages | replayed now_ms until_ms more messages | request_conflict request | no_namespace | newer_format
 -- EVENTS  message:received, message:expired, message:released, message:dead
 -- FLAGS   allow-oom
 -- include message, waits
@@ -17,7 +20,13 @@ local t, refusal = open(format_key, now)
 if not t then return refusal end
 local box = messages.box(t, agent)
 touch('XLEN', events_key(t.prefix))
-local keys = box.keys
+local keys, caller = box.keys, agent .. '|' .. taker
+local before = request ~= '' and call('GET', request_key(t.prefix, request))
+if before then
+  local by, first, count, taken_until = match(before, '^(.*)|(%d+)|(%d+)|(%d+)$')
+  if by ~= caller then return { 'request_conflict', request } end
+  return { 'replayed', t.ms, taken_until, '', messages.taken_again(box, first, count, taken_until) }
+end
 if owner ~= '' then waits.touch(t, owner) end
 
 -- writes
@@ -69,7 +78,13 @@ if #ids > 0 then
         .. '|' .. (h[3] or '') .. '|' .. most
     end
   end
-  if #found > 0 then messages.due(box, until_ms) end
+  if #found > 0 then
+    messages.due(box, until_ms)
+    if request ~= '' then
+      call('SET', request_key(t.prefix, request), caller .. '|' .. int(fence) .. '|' .. #ids .. '|'
+        .. int(until_ms), 'PX', math.min(lease_ms, MSG_REQUEST_MS))
+    end
+  end
 end
 if changed or #ids > 0 or next(t.hashes) then messages.finish(t) end
 return { 'ok', t.ms, until_ms, more, found }

@@ -1,10 +1,11 @@
--- Add what ended since the last tick to the totals of each board, and say whether a sample is due.
+-- Add what ended since the last tick to the totals of each board, and say whether a sample is
+-- due, which is so every 30 seconds.
 --
 -- Totals only rise: they count how tasks ended, from the sorted sets of those that did; the
 -- purge counts those that it takes before a tick. Boards beyond the newest 1,000 are not counted.
 --
 -- KEYS    format
--- ARGV    interval_ms:int
+-- ARGV
 -- RETURNS due totals | not_due totals | no_namespace | newer_format
 -- EVENTS  none: a count
 -- REPEAT  by state
@@ -28,7 +29,7 @@ if not last or t.ms - 1 > last then
     end
   end
 end
-local is_due = #names > 0 and t.ms >= sampled + interval_ms
+local is_due = #names > 0 and t.ms >= sampled + METRIC_SAMPLE_MS
 
 -- writes
 if #names > 0 then

@@ -1,6 +1,7 @@
 -- Give a claim to a named agent: reserved for it, no failure or crash counted.
 --
--- Where it is not taken up in time it goes to its lane, as any reservation.
+-- Where it is not taken up in time it goes to its lane, as any reservation. One that was
+-- pushed, and is handed on again and again, waits before it is pushed again.
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, id:str, fence:str, to_agent:str, take_up_ms:int
@@ -32,6 +33,7 @@ touch_holders(b, { id })
 -- writes
 t.by = instance
 leave(b, id, r)
+turned_down.by_holder(b, id, r)
 reserve(b, id, r, to_agent, t.ms + take_up_ms, 'R')
 local waiters = waiters_of(b)
 for i = 1, #waiters do

@@ -1,6 +1,8 @@
 -- Give claims back unharmed, at once or after a delay; no failure or crash is counted.
 --
--- A row is id, fence, delay_ms (0: at once).
+-- A row is id, fence, delay_ms (0: at once). What was pushed to its agent comes to others
+-- first, and waits where that has happened often; not so at a delay of -1, with which those who
+-- push it stop: the agent had no say.
 --
 -- KEYS    format
 -- ARGV    board_name:str, instance:str, count:int, claims:rows
@@ -33,7 +35,7 @@ for i = 1, count do
     answers[i] = no
   else
     leave(b, id, r)
-    answers[i] = release(b, id, r, delay)
+    answers[i] = release(b, id, r, delay < 0 and 0 or math.max(delay, turned_down.by_holder(b, id, r)))
   end
 end
 cascade(t)

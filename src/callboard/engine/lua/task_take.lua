@@ -1,15 +1,21 @@
 -- Claim one named task, or say exactly why it cannot be had.
 --
+-- A request id repeats the answer for ten minutes, to the same instance: the task as far as it
+-- is held still, else the fence that was lost.
+--
 -- KEYS    format
--- ARGV    board_name:str, agent_id:str, instance:str, id:str, lease_ms:int
--- RETURNS ok tasks | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | at_limit limit key until_ms | agent_not_found | instance_unknown | agent_draining status | paused closed | breaker_open component state retry_ms probes | no_namespace | newer_format
+-- ARGV    board_name:str, agent_id:str, instance:str, request:str, id:str, lease_ms:int
+-- RETURNS ok tasks | replayed lost tasks | request_conflict request | task_not_found | not_ready status waits_for | held holder until_ms | illegal_state status | does_not_fit missing | agent_full | at_limit limit key until_ms | agent_not_found | instance_unknown | agent_draining status | paused closed | breaker_open component state retry_ms probes | no_namespace | newer_format
 -- EVENTS  task:claimed
+-- REPEAT  by request id
 -- FLAGS   allow-oom
 -- include claim
 
 local t, refusal = open(format_key, now)
 if not t then return refusal end
 local b = board(t, board_name)
+local again = repeat_claim(b, agent_id, instance, request)
+if again then return again end
 refusal = claim_refusal(t, b, agent_id)
   or t.gated and breakers.refusal(breakers.agent(t, agent_id))
 if refusal then return refusal end
@@ -51,6 +57,10 @@ load_taken(b, taken)
 t.by = instance == '' and agent_id or agent_id .. '/' .. instance
 beat(t, agent_id, instance)
 local reply = { 'ok', '' }
-grant(b, agent, instance, taken, 1, lease_ms, reply)
+local first = grant(b, agent, instance, taken, 1, lease_ms, reply)
+if request ~= '' then -- as a claim is remembered
+  call('SET', request_key(t.prefix, request), b.name .. '|' .. agent_id .. '|' .. instance .. '|'
+    .. int(first) .. '|1', 'PX', REQUEST_KEPT_MS)
+end
 finish(t)
 return reply

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode
 
 from callboard.config import check_namespace
@@ -52,6 +52,15 @@ _UNIQUE: Final = (b"host", b"authorization", b"x-api-key", NAMESPACE_HEADER, b"o
 _SAME: Final = (b"same-origin", b"none")
 
 Headers = Mapping[bytes, bytes]
+Place = Literal["header", "query"]
+"""Where a request said it."""
+
+_HEADER: Final[Place] = "header"
+_QUERY: Final[Place] = "query"
+_NAMESPACE_FIELDS: Final[Mapping[Place, str]] = {
+    "header": NAMESPACE_HEADER.decode(),
+    "query": "namespace",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,7 @@ class Doorkeeper:
         """
         client = scope.get("client")
         address = client[0] if client else ""
-        token, ticket, namespace = shown(scope, headers)
+        token, ticket, namespace, place = shown(scope, headers)
         if token is None and ticket is None:
             if scope["type"] == "http" and scope["path"] in self._settings.public:
                 return Identity(_stranger(address), self._settings.namespace, "", None, None)
@@ -210,7 +219,7 @@ class Doorkeeper:
             settings = self._settings
             return Identity(
                 caller,
-                self._namespace(caller, namespace),
+                self._namespace(caller, namespace, place),
                 f"address:{_network(address)}",
                 settings.rate,
                 settings.burst,
@@ -231,20 +240,20 @@ class Doorkeeper:
         own = key.rate is not None
         return Identity(
             caller,
-            self._namespace(caller, namespace),
+            self._namespace(caller, namespace, place),
             f"key:{key.id}",
             key.rate if own else self._settings.rate,
             key.burst if own else self._settings.burst,
         )
 
-    def _namespace(self, caller: Caller, given: str | None) -> str:
+    def _namespace(self, caller: Caller, given: str | None, place: Place) -> str:
         """The namespace that is meant: the one given, else that of coordinator or key."""
         if given is not None:
             try:
                 name = check_namespace(given)
             except ConfigError as error:
                 raise InvalidArgument(
-                    error.message, field="X-Callboard-Namespace", place="header"
+                    error.message, field=_NAMESPACE_FIELDS[place], place=place
                 ) from error
             caller.check_namespace(name)
             return name
@@ -257,7 +266,7 @@ class Doorkeeper:
         raise InvalidArgument(
             f"Key {caller.name!r} is for several namespaces. Say which is meant in the header "
             f"X-Callboard-Namespace, which is empty for the default one: {names}.",
-            field="X-Callboard-Namespace",
+            field=_NAMESPACE_FIELDS["header"],
             place="header",
         )
 
@@ -307,8 +316,10 @@ class Doorkeeper:
         return "." not in name or _is_address(name)
 
 
-def shown(scope: dict[str, Any], headers: Headers) -> tuple[str | None, str | None, str | None]:
-    """The API key, the ticket and the namespace that a request came with.
+def shown(
+    scope: dict[str, Any], headers: Headers
+) -> tuple[str | None, str | None, str | None, Place]:
+    """The API key, the ticket and the namespace that a request came with, and where that stood.
 
     A ticket, and with it the namespace, stands in the query where no header can be set: of
     a WebSocket, or an EventSource. Both are taken out of the scope.
@@ -327,11 +338,11 @@ def shown(scope: dict[str, Any], headers: Headers) -> tuple[str | None, str | No
     is_socket = scope["type"] == "websocket"
     if is_socket and token is None:
         token = _of_protocols(scope)
-    ticket = None
+    ticket, place = None, _HEADER
     if is_socket or (token is None and b"ticket=" in scope["query_string"]):
         ticket, given = _of_query(scope, is_socket)
-        name = name if given is None else given
-    return token, ticket if token is None else None, name
+        name, place = (name, _HEADER) if given is None else (given, _QUERY)
+    return token, ticket if token is None else None, name, place
 
 
 def _of_protocols(scope: dict[str, Any]) -> str | None:
@@ -355,7 +366,7 @@ def _of_query(scope: dict[str, Any], is_socket: bool) -> tuple[str | None, str |
             raw.decode("latin-1"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
         )
     except ValueError as error:
-        raise InvalidArgument(f"The query cannot be read: {error}.", field="query") from error
+        raise InvalidArgument(f"The query cannot be read: {error}.", place="query") from error
     found = dict(pairs)
     left = [pair for pair in pairs if pair[0] not in ("ticket", "namespace")]
     scope["query_string"] = urlencode(left).encode()
@@ -368,7 +379,9 @@ def _check_unique(headers: list[tuple[bytes, bytes]]) -> None:
     for name in _UNIQUE:
         if names.count(name) > 1:
             raise InvalidArgument(
-                f"The header {name.decode()} came more than once.", field=name.decode()
+                f"The header {name.decode()} came more than once.",
+                field=name.decode(),
+                place="header",
             )
 
 

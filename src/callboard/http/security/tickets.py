@@ -58,5 +58,6 @@ def routes() -> list[Route]:
             ),
             tag="access",
             answers={200: TicketBody},
+            needs_key=True,
         )
     ]

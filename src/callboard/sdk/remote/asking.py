@@ -15,10 +15,10 @@ import msgspec
 from callboard.domain.board import DEFAULT_BOARD
 from callboard.domain.retry import Failure
 from callboard.engine import codec
+from callboard.engine.handed_in import Encoded
 from callboard.exceptions import InvalidArgument, OutcomeUnknown
 from callboard.operations import OPERATIONS, Operation, Parameter
-from callboard.sdk.remote.transport import Transport
-from callboard.services.claims import Encoded
+from callboard.sdk.remote.transport import DONE_BEFORE, Transport
 
 BODY_BYTES_MAX: Final = 1 << 40
 """A body is bounded by what it is made of, and by the coordinator, which says so."""
@@ -64,7 +64,13 @@ class Asking:
         return found
 
     async def __call__(
-        self, transport: Transport, values: Mapping[str, Any], *, board: str, is_repeatable: bool
+        self,
+        transport: Transport,
+        values: Mapping[str, Any],
+        *,
+        board: str,
+        is_repeatable: bool,
+        done_before: tuple[type[Exception], ...] = DONE_BEFORE,
     ) -> Any:
         """Send a call and answer what came back, as the table has it."""
         operation = self.operation
@@ -75,6 +81,7 @@ class Asking:
             body,
             asked=operation.name,
             is_repeatable=operation.is_repeatable or is_repeatable,
+            done_before=done_before,
         )
         try:
             answer = self._decoder.decode(response.body)

@@ -16,11 +16,11 @@ import msgspec
 from callboard.dispatch.client import HttpFailure
 from callboard.domain.bounds import check_text
 from callboard.domain.event import Cursor, Event, Gap
-from callboard.domain.graph import sort_batch
+from callboard.domain.ordering import sort_batch
 from callboard.domain.task import TaskSpec
 from callboard.engine import codec
 from callboard.exceptions import CallboardError, EngineError, EngineUnavailable
-from callboard.operations.events import Entry
+from callboard.operations.events import EventEntry
 from callboard.sdk.remote.asking import asking
 from callboard.sdk.remote.errors import failed
 from callboard.sdk.remote.preparing import with_id
@@ -120,7 +120,7 @@ class OwnEvents:
                         if one.name == PROBLEM:
                             continue  # The stream ends with it; coming back tells more.
                         if one.data:
-                            event = event_of(msgspec.json.decode(one.data, type=Entry))
+                            event = event_of(msgspec.json.decode(one.data, type=EventEntry))
                             if isinstance(event, Gap) and event.reason == SLOW:
                                 for missed in await self._missed(place, event, patterns):
                                     yield missed

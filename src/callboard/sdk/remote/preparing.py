@@ -9,10 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from callboard.domain.agent import AgentSpec
+from callboard.domain.agent import spec_of as agent_spec_of
 from callboard.domain.message import MessageSpec
 from callboard.domain.task import TaskSpec, new_id, spec_of
 from callboard.exceptions import InvalidArgument
-from callboard.services.agents import _spec as agent_spec_of
 
 Values = dict[str, Any]
 
@@ -72,17 +72,29 @@ def with_id(spec: Any) -> TaskSpec:
 
 PREPARE: Final[Mapping[str, Callable[[Values], Values]]] = {
     "agents.register": _agent,
+    "conflicts.decide": _with_request_id,
+    "conflicts.open_vote": _with_request_id,
+    "conflicts.refer": _with_request_id,
     "conflicts.report": _with_id,
+    "conflicts.resolve": _with_request_id,
+    "context.increment": _with_request_id,
+    "context.set": _with_request_id,
+    "errors.record": _with_request_id,
+    "errors.record_many": _with_request_id,
+    "locks.release": _with_request_id,
     "messages.broadcast": _with_id,
     "messages.publish": _with_id,
     "messages.reply_to": _with_id,
     "messages.send": _with_id,
+    "messages.take": _with_request_id,
     "messages.send_many": _messages,
     "messages.send_request": _with_id,
     "runs.start": _with_id,
     "tasks.claim": _with_request_id,
     "tasks.complete_and_claim": _with_request_id,
+    "tasks.note": _with_request_id,
     "tasks.split": _children,
     "tasks.submit": _submit,
+    "tasks.take": _with_request_id,
 }
 """By operation: completes the values of a call, which makes the call repeatable."""

@@ -9,15 +9,15 @@ import msgspec
 
 from callboard.domain.event import Event, Gap
 from callboard.domain.flow import FlowKey
-from callboard.domain.task import Claimed
-from callboard.operations.events import Entry, EntryPage
+from callboard.domain.record import Claimed
+from callboard.operations.events import EntryPage, EventEntry
 from callboard.operations.flow import Key, key_restored
 from callboard.operations.tasks import ClaimedTask, ClaimedTasks, Stepped, Submitted
 from callboard.services.claims import Claims, Step
 from callboard.services.tasks import TaskHandle
 
 
-def event_of(entry: Entry) -> Event | Gap:
+def event_of(entry: EventEntry) -> Event | Gap:
     """The event, or the gap, of an entry."""
     if entry.type == "gap":
         return Gap(entry.first, entry.last, entry.cursor, entry.reason)

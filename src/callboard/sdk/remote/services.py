@@ -7,13 +7,14 @@ from functools import cache, wraps
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar, cast
 
 from callboard.app import BoardTasks
-from callboard.exceptions import EngineError, InvalidArgument
+from callboard.exceptions import EngineError, InvalidArgument, LeaseLost, OutcomeUnknown
 from callboard.operations import LOCAL, OPERATIONS, Operation
 from callboard.sdk.remote.asking import asking
+from callboard.sdk.remote.looking import ENDINGS, LOOK
 from callboard.sdk.remote.own import OwnEvents, OwnTasks
 from callboard.sdk.remote.preparing import PREPARE
 from callboard.sdk.remote.restoring import RESTORE
-from callboard.sdk.remote.transport import Transport
+from callboard.sdk.remote.transport import DONE_BEFORE, Transport
 from callboard.services.events import Events
 
 P = ParamSpec("P")
@@ -96,6 +97,8 @@ def _asked(operation: Operation) -> Any:
     """The method that asks for an operation; its table is read with the first call."""
     prepare = PREPARE.get(operation.name)
     restore = RESTORE.get(operation.name)
+    look = LOOK.get(operation.name)
+    done_before = (*DONE_BEFORE, LeaseLost) if operation.name in ENDINGS else DONE_BEFORE
 
     @wraps(operation.function)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +107,18 @@ def _asked(operation: Operation) -> Any:
         if prepare is not None:
             values = prepare(values)
         board = self.board if operation.is_on_board else ""
-        answer = await ask(self._transport, values, board=board, is_repeatable=prepare is not None)
+        try:
+            answer = await ask(
+                self._transport,
+                values,
+                board=board,
+                is_repeatable=prepare is not None,
+                done_before=done_before,
+            )
+        except OutcomeUnknown as unknown:
+            if look is None:
+                raise
+            answer = await look(self, values, unknown)
         return answer if restore is None else restore(self, answer)
 
     return method

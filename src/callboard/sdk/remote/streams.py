@@ -65,11 +65,12 @@ class RemoteBells:
         self._transport = transport
         self._call_timeout = call_timeout
         self._keepers: dict[Subscription, asyncio.Task[None]] = {}
+        self._is_closed = False
 
     @property
     def is_closed(self) -> bool:
         """The connection was closed here."""
-        return self._transport.is_closed
+        return self._is_closed or self._transport.is_closed
 
     def agent(self, agent: str, instance: str) -> str:
         """Rings for one process of an agent."""
@@ -102,14 +103,17 @@ class RemoteBells:
     async def listen(self, *names: str) -> Subscription:
         """Hear these bells. Raises EngineUnavailable, or the coordinator's refusal."""
         if self.is_closed:
-            raise EngineUnavailable(f"The connection to {self._transport.place} is closed.")
+            raise self._closed()
         subscription = Subscription(names, self._release)
         is_heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         keeper = asyncio.create_task(self._keep(subscription, is_heard), name="callboard-bells")
         self._keepers[subscription] = keeper
         try:
             async with asyncio.timeout(self._call_timeout):
-                await asyncio.shield(is_heard)
+                await asyncio.wait((is_heard, keeper), return_when=asyncio.FIRST_COMPLETED)
+            if not is_heard.done():
+                raise self._closed()
+            is_heard.result()
         except TimeoutError:
             subscription.close()
             raise EngineUnavailable(
@@ -122,11 +126,15 @@ class RemoteBells:
         return subscription
 
     async def close(self) -> None:
-        """End all subscriptions."""
+        """End all subscriptions; who is about to listen is told so."""
+        self._is_closed = True
         keepers = list(self._keepers.values())
         for subscription in list(self._keepers):
             subscription.close()
         await asyncio.gather(*keepers, return_exceptions=True)
+
+    def _closed(self) -> EngineUnavailable:
+        return EngineUnavailable(f"The connection to {self._transport.place} is closed.")
 
     def _release(self, subscription: Subscription) -> None:
         keeper = self._keepers.pop(subscription, None)

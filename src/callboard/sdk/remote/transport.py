@@ -45,6 +45,12 @@ TRY_SECONDS: Final = 0.5
 SHARE_SECONDS: Final = 1.0
 """What a coordinator gets at least where there are others to ask."""
 
+FRESH_SECONDS: Final = 1.0
+"""How long one of several that answered is believed to be there, before what is sent once only."""
+
+THERE: Final = "/health"
+"""What is asked to see whether somebody is there: it takes no key and is not counted."""
+
 DONE_BEFORE: Final = (NotFound, IllegalState, AlreadyAnswered, AlreadyResolved, AlreadyVoted)
 """What a repeated call is told where the first one was done."""
 
@@ -78,6 +84,7 @@ class Transport:
             self._headers["authorization"] = f"Bearer {api_key}"
         if namespace:
             self._headers["x-callboard-namespace"] = namespace
+        self._heard_at: dict[str, float] = {}
         self.is_reachable = False
         self.is_closed = False
 
@@ -99,13 +106,18 @@ class Transport:
         *,
         asked: str = "",
         is_repeatable: bool = False,
+        done_before: tuple[type[Exception], ...] = DONE_BEFORE,
     ) -> Response:
         """Send a request until it is answered, for as long as a call may take.
 
         What certainly was not done is sent again, to the next coordinator; what perhaps was,
         only if it *is_repeatable*; then no coordinator has more than its share of the time, so
-        that one that hangs is not all that is asked. A coordinator without its engine is asked
-        again, since it comes back; so is one that says how long to wait.
+        that one that hangs is not all that is asked. What may be sent once only goes to one of
+        several that has shown just now that it is there. A coordinator without its engine is
+        asked again, since it comes back; so is one that says how long to wait.
+
+        Args:
+            done_before: What a repetition is refused with where the first try was done.
 
         Raises:
             EngineUnavailable: Nothing was changed: nobody could be asked in time, or nothing
@@ -124,6 +136,9 @@ class Transport:
             if is_repeatable:
                 left = min(left, self._share)
             try:
+                if not is_repeatable:
+                    await self._find(place)
+                    left = give_up_at - loop.time()
                 response = await self._send(place, verb, path, body, left)
                 if response.status < 300:
                     return response
@@ -134,7 +149,11 @@ class Transport:
                     self._turn(place)
             if isinstance(fault, OutcomeUnknown) and verb == "GET":
                 fault = _unread(fault)
-            if is_doubtful and isinstance(fault, DONE_BEFORE) and verb != "GET":
+            if self.is_closed and isinstance(fault, EngineUnavailable):
+                fault = EngineUnavailable(
+                    f"The connection to {place} is closed. Open a new one.", coordinator=place
+                )
+            if is_doubtful and isinstance(fault, done_before) and verb != "GET":
                 raise _doubtful(fault) from fault
             if not isinstance(fault, EngineUnavailable | OutcomeUnknown | RateLimited):
                 raise fault
@@ -203,11 +222,37 @@ class Transport:
             headers,
             body,
             timeout=max(left, 0.001),
+            until_sent=self._share,
             repeat=verb == "GET",  # A change is repeated by who knows that it is doubtful.
             body_bytes=BODY_BYTES,
         )
-        self.is_reachable = True
+        self._hear(place)
         return response
+
+    async def _find(self, place: str) -> None:
+        """See that one of several is there, before it is sent what may be sent once only.
+
+        One that hangs takes what it is sent as any other does, and nobody knows then whether
+        it will do it.
+
+        Raises:
+            HttpFailure: It is not; nothing was sent.
+        """
+        now = asyncio.get_running_loop().time()
+        heard_at = self._heard_at.get(place)
+        if len(self._places) == 1 or self.is_closed:
+            return
+        if heard_at is not None and now - heard_at < FRESH_SECONDS:
+            return
+        try:
+            await self._client.request("GET", place + THERE, timeout=self._share)
+        except HttpFailure as failure:
+            raise HttpFailure(failure.word, str(failure), is_sent=False) from failure
+        self._hear(place)
+
+    def _hear(self, place: str) -> None:
+        self.is_reachable = True
+        self._heard_at[place] = asyncio.get_running_loop().time()
 
     def _turn(self, place: str) -> None:
         """Ask another first from now on, unless somebody turned already."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from callboard.app import BoardTasks, Callboard, connect
 from callboard.domain.agent import LOST_AFTER
 from callboard.domain.board import DEFAULT_BOARD
+from callboard.domain.roster import Beat
 from callboard.domain.task import HELD, Task
 from callboard.exceptions import EngineError
 from callboard.sdk.handlers import Function
@@ -19,7 +20,6 @@ from callboard.sdk.testing.clock import Clock
 from callboard.sdk.testing.drain import Drain, Drained
 from callboard.sdk.testing.engine import shared_engine_url
 from callboard.sdk.worker import Worker
-from callboard.services.agents import Beat
 from callboard.services.tasks import TaskHandle
 
 NEVER_MS: Final = 315_360_000_000

@@ -14,8 +14,10 @@ from callboard.app import BoardTasks
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.board import Counts
 from callboard.domain.breaker import deferral
+from callboard.domain.record import Claimed
 from callboard.domain.retry import Failure
-from callboard.domain.task import Claimed, Status
+from callboard.domain.task import Status
+from callboard.engine.handed_in import Completion, FailedAttempt, as_encoded
 from callboard.exceptions import (
     AgentDraining,
     AgentNotFound,
@@ -30,7 +32,6 @@ from callboard.exceptions import (
 from callboard.sdk.context import EndOfClaim, TaskContext
 from callboard.sdk.handlers import Handler
 from callboard.sdk.worker import Worker
-from callboard.services.claims import Completion, FailedAttempt, as_encoded
 from callboard.services.tasks import TaskHandle
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from callboard.app import BoardTasks
-from callboard.domain.task import Claimed, DependencyPolicy, Task, TaskSpec
+from callboard.domain.record import Claimed
+from callboard.domain.task import DependencyPolicy, Task, TaskSpec
 from callboard.engine import codec
 from callboard.exceptions import ConfigError, InvalidArgument
 from callboard.sdk.context import EndOfClaim, TaskContext

@@ -11,7 +11,7 @@ end
 
 -- Forgets which of the agents fit which lanes; without `all`, only where health is asked for.
 local function forget_fits(memory, all)
-  memory.healthy_lanes, memory.alone_healthy_lanes = { kept = 0 }, { kept = 0 }
+  memory.healthy_lanes, memory.alone_healthy = { kept = 0 }, { count = 0 }
   if all then memory.lanes, memory.is_unsorted = { kept = 0 }, true end
 end
 

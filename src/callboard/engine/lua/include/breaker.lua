@@ -8,6 +8,7 @@
 -- include record
 
 local PROBE_WAIT_MS = 1000
+local BREAKER_UNUSED_MS = 604800000
 local breakers = {}
 
 do

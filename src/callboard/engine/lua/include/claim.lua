@@ -75,7 +75,7 @@ end
 
 -- Whether the lane's keys let any of its tasks be claimed now. Past the first few that are
 -- held back, a lane stands aside for a while, behind the others of its heads.
-local function has_room(b, lane, key)
+local function lane_has_room(b, lane, key)
   local t = b.t
   if not t.limited then return true end
   local room, why, by = flow.room(t, lane)
@@ -102,7 +102,7 @@ local function fitting_heads(b, agent, want, key)
         break
       end
       if (agent.takes or serves)(agent, lane) and not kind_paused(b, lane) then
-        if has_room(b, lane, key) then
+        if lane_has_room(b, lane, key) then
           heads[#heads + 1] = { lane = lane, score = score }
           if #heads > want and not is_held then break end
         else
@@ -154,7 +154,7 @@ local function take_lanes(b, walk, want, started, taken)
     if #taken.ids < want then
       at = at + 1
       if chosen >= room then
-        has_room(b, lane) -- notes when it will have some again
+        lane_has_room(b, lane) -- notes when it will have some again
       elseif score then
         reinsert(heads, at, lane, tonumber(score))
       end

@@ -51,7 +51,7 @@ local function give_back(t, roster, name)
         else
           leave(b, id, r)
           flag(r, 'V')
-          release(b, id, r, 0)
+          release(b, id, r, turned_down.by_holder(b, id, r))
         end
       end
     end
@@ -101,6 +101,28 @@ local function list_alone(t, id, is_listed)
   elseif is_there and not is_listed then
     zput(t, key, id, false)
   end
+end
+
+-- Keeps the agent where discovery looks for each of its capabilities. This is read and written
+-- below other writes: where a key is somebody else's, the agent counts as not kept, and
+-- discovery looks at all agents.
+local function index_agent(t, roster, wanted)
+  if roster.indexed == wanted then return end
+  local key, id = capability_keys(t.prefix, '').all, roster.id
+  local score = call('ZSCORE', agents_known_key(t.prefix), id) or t.ms
+  local before, is_kept = ',' .. (roster.indexed or '') .. ',', wanted ~= nil
+  for name in gmatch(wanted or '', '[^,]+') do
+    local answer = redis.pcall('ZADD', capability_keys(t.prefix, name).one, score, id)
+    if type(answer) == 'table' then is_kept = false end
+  end
+  for name in gmatch(before, '[^,]+') do
+    if not wanted or not string.find(',' .. wanted .. ',', ',' .. name .. ',', 1, true) then
+      redis.pcall('ZREM', capability_keys(t.prefix, name).one, id)
+    end
+  end
+  local answer = is_kept and redis.pcall('ZADD', key, score, id) or redis.pcall('ZREM', key, id)
+  roster.indexed = is_kept and type(answer) ~= 'table' and wanted or nil
+  hput(t, roster.key, 'indexed', roster.indexed or false)
 end
 
 -- Settles what follows from the instances as they are now: status, limits, health, the
@@ -156,6 +178,7 @@ local function settle_agent(t, roster, why)
   if roster.beat > 0 then hput(t, key, 'last_heartbeat', iso(roster.beat)) end
   call(is_working and 'SADD' or 'SREM', agents_active_key(t.prefix), id)
   list_alone(t, id, is_alone and roster.status == 'active')
+  index_agent(t, roster, match(roster.profile, '^[^;]*;([^;]*)') or '')
   if roster.unfinished then
     due = t.ms
   elseif roster.gone then
@@ -171,6 +194,7 @@ local function forget_agent(t, roster)
   local id = roster.id
   activity.gone(t, id, 'forgotten')
   call('SREM', agents_active_key(t.prefix), id)
+  index_agent(t, roster, nil)
   call('DEL', roster.key, instances_key(t.prefix, id))
   chooser.forget(t, id)
   t.hashes[roster.key], t.hashes[instances_key(t.prefix, id)] = nil, nil

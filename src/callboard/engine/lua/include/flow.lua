@@ -315,8 +315,8 @@ do
   end
 
   -- Rings as many waiting instances, of all boards, as the keys have room and work for;
-  -- each looks for itself. `best_waiter` is that of place.lua, which this stands under.
-  function flow.wake(t, best_waiter)
+  -- each looks for itself. `waiter_for` is what place.lua calls the best waiter; it stands on this.
+  function flow.wake(t, waiter_for)
     local wakes = t.flow_wakes
     if not wakes then return end
     t.flow_wakes, t.flow = nil, nil
@@ -327,14 +327,14 @@ do
         local room = flow.room(t, lane)
         local b = room > 0 and board(t, name)
         if b and b.has_aside and call('ZSCORE', b.keys.aside, lane) then put_back(b, lane) end
-        local waiter = b and best_waiter(b, lane)
+        local waiter = b and waiter_for(b, lane)
         local waiting = waiter and call('ZCARD', b.keys.lane .. lane) or 0
         while waiter and room > 0 and waiting > 0 do -- bounded by what the waiters seen want
           local bell = agent_bell(t.prefix, waiter.member)
           t.bells[bell] = t.bells[bell] or b.name
           waiter.wants, room, waiting = waiter.wants - 1, room - 1, waiting - 1
           flow.choose(t, lane, 1)
-          waiter = best_waiter(b, lane)
+          waiter = waiter_for(b, lane)
         end
       end
     end

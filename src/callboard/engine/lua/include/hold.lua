@@ -1,6 +1,6 @@
 -- What only the holder of the current fence may do: complete, start, and the check
 -- that all such operations share.
--- include claim
+-- include claim, turned_down
 
 -- Why this fence may not act on this task: a status word, or nil.
 local function stale(r, fence)

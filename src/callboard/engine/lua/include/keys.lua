@@ -48,6 +48,10 @@ local function agent_key(prefix, agent) return prefix .. 'agent:' .. agent end
 local function agents_active_key(prefix) return prefix .. 'agents:active' end
 local function agents_known_key(prefix) return prefix .. 'agents:known' end
 local function agents_alone_key(prefix) return prefix .. 'agents:alone' end
+-- Of one capability, and of all agents that stand in those of their capabilities.
+local function capability_keys(prefix, capability)
+  return { all = prefix .. 'agents:capabilities', one = prefix .. 'agents:capability:' .. capability }
+end
 local function agents_due_key(prefix) return prefix .. 'agents:due' end
 local function heartbeats_key(prefix) return prefix .. 'agents:heartbeats' end
 local function instances_key(prefix, agent) return prefix .. 'agents:instances:' .. agent end

@@ -43,7 +43,7 @@ local function lose(b, id, r)
 end
 
 -- An overdue lease: out of time where the attempt had a time limit, else lost.
-local function expire(b, id)
+local function end_lease(b, id)
   local r = load_record(b, id)
   if not r or not HELD[r[STATUS]] then
     zput(b.t, b.keys.leases, id, false)
@@ -66,7 +66,7 @@ local function expire_leases(b, limit)
   for i = 1, #rows, 2 do ids[#ids + 1] = rows[i] end
   touch_holders(b, ids)
   for i = 1, #rows, 2 do
-    if is_over(t, tonumber(rows[i + 1])) then expire(b, rows[i]) end
+    if is_over(t, tonumber(rows[i + 1])) then end_lease(b, rows[i]) end
   end
   return #rows / 2
 end

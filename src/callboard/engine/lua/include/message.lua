@@ -30,6 +30,8 @@ local MSG_PUT_MOST = 2000 -- inboxes that a call looks at before its last messag
 local MSG_ROSTER_MOST = 10000
 local MSG_BROADCASTS_MOST = 10000
 local MSG_BROADCAST_MS = 604800000
+local MSG_REQUEST_MS = 600000
+local MSG_AGAIN_MOST = 5000 -- messages taken until the same ms that a repeat is looked for among
 local MSG_HEARD_MOST = 5 -- times one broadcast is given out before it is passed over
 
 local messages = {
@@ -112,6 +114,30 @@ function messages.save(t, box, id, m)
 end
 
 function messages.has(m, mark) return string.find(m[MSG_MARKS], mark, 1, true) ~= nil end
+
+-- What a call was given under these fences until then, as far as it is held so still, in the
+-- order in which it was given.
+function messages.taken_again(box, first, count, until_ms)
+  local keys, held = box.keys, {}
+  local ids = call('ZRANGEBYSCORE', keys.leases, until_ms, until_ms, 'LIMIT', 0, MSG_AGAIN_MOST)
+  messages.load(box, ids)
+  for i = 1, #ids do
+    local m = box.states[ids[i]]
+    if m and m[MSG_LETTER] == 'd' then held[tonumber(m[MSG_FENCE])] = ids[i] end
+  end
+  local found = {}
+  for fence = tonumber(first), first + count - 1 do
+    local id = held[fence]
+    local h = id and call('HMGET', keys.message .. id, 'body', 'at', 'thread')
+    if h and h[1] then
+      local m, n = box.states[id], #found
+      found[n + 1], found[n + 3] = id, h[1]
+      found[n + 2] = m[MSG_FENCE] .. '|' .. m[MSG_COUNT] .. '|' .. h[2] .. '|' .. m[MSG_EXPIRES] .. '|'
+        .. m[MSG_MARKS] .. '|' .. (h[3] or '') .. '|' .. m[MSG_MOST]
+    end
+  end
+  return found
+end
 
 -- How many messages of an inbox are not finished.
 function messages.unfinished(box)

@@ -36,7 +36,7 @@ local EVENT_ORDER = {}
 -- What choices remember of the agents from one call to the next, by namespace; choose.lua
 -- fills it. It holds while each call that wrote was one of this library in this process,
 -- which the field `writer` tells, and each of those notes here whom it changed.
-local remembered = { of = {}, count = 0, writer = nil }
+local remembered = { of = {}, count = 0, uses = 0, writer = nil }
 
 -- Has what is kept under this key read again by the next call that wants it.
 function remembered.touch(t, key)

@@ -245,7 +245,9 @@ local function offer(b, id, r)
     flow.arrived(b.t, r[LANE])
     return to_lane(b, id, r)
   end
-  if b.strategy and strategies.reads[b.strategy] and not r.is_lapsed then
+  if b.strategy and strategies.reads[b.strategy] and not r.is_lapsed
+    -- What was pushed to one that turned it down is left to the next dispatch, which knows by whom.
+    and not (b.dispatched > b.t.ms and has(r, 'E') and recall(b, id, 'turned_down')) then
     return chooser.push(b, id, r)
   end
   local waiter = best_waiter(b, r[LANE], id)

@@ -18,13 +18,13 @@ local ROSTER = {
 local function read_roster(t, id)
   local key = agent_key(t.prefix, id)
   local h = call('HMGET', key, 'profile', 'status', 'declared', 'gone', 'gone_since',
-    'max_concurrent', 'interval_ms', 'load_metrics', 'lapsed', 'revision')
+    'max_concurrent', 'interval_ms', 'load_metrics', 'lapsed', 'revision', 'indexed')
   if not h[1] then return nil end
   local roster = {
     id = id, key = key, profile = h[1], status = h[2], declared = h[3] or h[2], gone = h[4],
     gone_since = tonumber(h[5]) or 0, max_concurrent = tonumber(h[6]) or 100,
     interval = tonumber(h[7]) or 10000, load = h[8] or '{}', lapsed = tonumber(h[9]) or 0,
-    revision = tonumber(h[10]) or 0, instances = {}, live = 0, beat = 0, left = ROSTER.given_most,
+    revision = tonumber(h[10]) or 0, indexed = h[11] or nil, instances = {}, live = 0, beat = 0, left = ROSTER.given_most,
   }
   local raw = call('HGETALL', instances_key(t.prefix, id))
   if #raw == 0 then return roster end
