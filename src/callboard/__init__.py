@@ -33,15 +33,16 @@ if TYPE_CHECKING:
         Topic,
     )
     from callboard.domain.metric import Metric, TrainingStep
+    from callboard.domain.record import Claimed
     from callboard.domain.recurring import Recurring
     from callboard.domain.retry import Failure, RetryPolicy
     from callboard.domain.strategy import Assignment, Candidate, Decision, Strategy
-    from callboard.domain.task import Claimed, Requirements, Status, Task, TaskSpec
+    from callboard.domain.task import Requirements, Status, Task, TaskSpec
+    from callboard.engine.handed_in import Completion, FailedAttempt
     from callboard.exceptions import CallboardError, Fatal, Retry
     from callboard.sdk.connect import connect
     from callboard.sdk.context import TaskContext
     from callboard.sdk.worker import Worker
-    from callboard.services.claims import Completion, FailedAttempt
     from callboard.services.tasks import TaskHandle
 
 _HOMES = {
@@ -53,8 +54,8 @@ _HOMES = {
     "CallboardError": "callboard.exceptions",
     "Candidate": "callboard.domain.strategy",
     "Case": "callboard.domain.conflict",
-    "Claimed": "callboard.domain.task",
-    "Completion": "callboard.services.claims",
+    "Claimed": "callboard.domain.record",
+    "Completion": "callboard.engine.handed_in",
     "Conflict": "callboard.domain.conflict",
     "ConflictStrategy": "callboard.domain.conflict",
     "Context": "callboard.domain.context",
@@ -62,7 +63,7 @@ _HOMES = {
     "ErrorReport": "callboard.domain.error",
     "ErrorRule": "callboard.domain.error",
     "Event": "callboard.domain.event",
-    "FailedAttempt": "callboard.services.claims",
+    "FailedAttempt": "callboard.engine.handed_in",
     "Failure": "callboard.domain.retry",
     "Fatal": "callboard.exceptions",
     "FlowKey": "callboard.domain.flow",

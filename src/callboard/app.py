@@ -14,6 +14,7 @@ from callboard.engine.embedded import EmbeddedEngine
 from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
 from callboard.engine.namespace import Namespace
+from callboard.engine.outcomes import Unread
 from callboard.engine.probe import EngineFacts, probe
 from callboard.engine.reserved import ReservedNamespace
 from callboard.exceptions import OutcomeUnknown
@@ -222,17 +223,17 @@ class Callboard:
         return Janitor(
             self.namespace,
             self.agents,
-            [
-                self.runs.sweep,
-                self.locks.sweep,
-                self.messages.sweep,
-                self.flow.sweep,
-                self.recurring.sweep,
-                self.context.sweep,
-                self.conflicts.sweep,
-                self.breakers.sweep,
-                self.metrics.sweep,
-            ],
+            {
+                "runs": self.runs.sweep,
+                "locks": self.locks.sweep,
+                "messages": self.messages.sweep,
+                "flow": self.flow.sweep,
+                "recurring": self.recurring.sweep,
+                "context": self.context.sweep,
+                "conflicts": self.conflicts.sweep,
+                "breakers": self.breakers.sweep,
+                "metrics": self.metrics.sweep,
+            },
             interval=interval,
         )
 
@@ -279,7 +280,7 @@ class Callboard:
         for _ in range(PROBES_MAX - 1):
             try:
                 return await self._probe(self._connection.call)
-            except OutcomeUnknown:
+            except (OutcomeUnknown, Unread):
                 continue
         return await self._probe(self._connection.call)
 

@@ -75,7 +75,7 @@ class EngineError(CallboardError):
 
 
 class EngineUnavailable(EngineError):
-    """The call was certainly not run: no connection could be had in time. Safe to repeat."""
+    """The call was certainly not run, or it only reads and got no reply. Safe to repeat."""
 
     code = "engine_unavailable"
 

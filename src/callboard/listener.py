@@ -6,12 +6,15 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Self
 
 from callboard.domain.message import BATCH_MAX, Hearing, Message
 from callboard.engine.bells import Bells
+from callboard.engine.message_answers import MessageAnswer
+from callboard.engine.outage import Witness
 from callboard.engine.pubsub import Subscription
-from callboard.exceptions import CallboardError, EngineError, EngineUnavailable
+from callboard.exceptions import CallboardError, EngineError, EngineUnavailable, LeaseLost
 from callboard.services.messages import Post
 
 POLL_SECONDS: Final = 1.0
@@ -30,6 +33,7 @@ class Listener:
     """Takes an agent's messages and broadcasts, one at a time; used in ``async with``.
 
     Each that ``next`` gave is handed to one of ``done``, ``failed`` and ``give_back``.
+    *lost* is told of each message that turns out not to be held any more.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Listener:
         lease: float,
         taker: str,
         broadcasts: bool,
+        lost: Callable[[Message], None] | None = None,
     ) -> None:
         self._post = post
         self._bells_of = bells
@@ -52,6 +57,7 @@ class Listener:
         self._lease = lease
         self._taker = taker
         self._hears = broadcasts
+        self._lost = lost
         self._looks_at_inbox = True
         self._looks_at_broadcasts = broadcasts
         self._ready: deque[Message] = deque()
@@ -61,7 +67,10 @@ class Listener:
         self._turn = asyncio.Lock()
         self._bells: Subscription | None = None
         self._done: list[Message] = []
+        self._awaited: dict[str, asyncio.Future[CallboardError | None]] = {}
+        self._awaited_broadcasts: list[asyncio.Future[CallboardError | None]] = []
         self._is_anything_done = asyncio.Event()
+        self._outage = Witness(f"The inbox of {agent}")
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: asyncio.Task[None] | None = None
         self._under_way: set[int] = set()
@@ -85,14 +94,18 @@ class Listener:
         if self._bells is not None:
             self._bells.close()
         await self._fetched()
+        why: CallboardError = EngineUnavailable(f"{self._agent} does not listen any more.")
         try:
             await self._hand_in()
             if self._held:
                 await self._post.release_many(self._held.values(), unharmed=True)
-            if self._hearing is not None:
-                await self._heard(0.0)
+            await self._heard(0.0)
         except CallboardError as error:
             _log.info("%s: its messages come back when their leases end: %s", self._agent, error)
+            why = error
+        for awaited in [*self._awaited.values(), *self._awaited_broadcasts]:
+            _end(awaited, why)
+        self._outage.leave()
 
     async def next(self) -> Message:
         """The next message, as soon as there is one; EngineUnavailable once it is closed here."""
@@ -100,12 +113,13 @@ class Listener:
             while not self._ready:
                 try:
                     await self._fetch_whole()
+                    self._outage.answered()
                 except EngineError as error:
                     if self._bells_of.is_closed:
                         raise EngineUnavailable(
                             f"The connection was closed while {self._agent} listened."
                         ) from error
-                    _log.info("%s waits for the engine: %s", self._agent, error)
+                    self._outage.failed(error)
                     await asyncio.sleep(PAUSE_SECONDS * (1 + random.random()))
                     self._looks_at_inbox, self._looks_at_broadcasts = True, self._hears
                     continue
@@ -121,15 +135,53 @@ class Listener:
         if not message.is_broadcast:
             self._done.append(message)
         else:
-            self._under_way.discard(message.number)
-            self._handled.add(message.number)
-            self._unheard.discard(message.number)
-            if self._hearing is None:
-                self._hear_again()
+            self._handle(message)
             if not self._unheard:
                 await self._heard(self._lease)
                 return
         self._is_anything_done.set()
+
+    def forget(self, message: Message) -> None:
+        """It was acknowledged or given back elsewhere, and is not kept any more."""
+        if self._held.get(message.id) is message:
+            del self._held[message.id]
+
+    def settle(self, message: Message) -> asyncio.Future[CallboardError | None]:
+        """Have it acknowledged as ``done`` does; ends once the engine knows, or with why not.
+
+        Broadcasts are acknowledged up to one: where an earlier one is under way, this one is
+        with it, and is not waited for. LeaseLost says that it may come again, an EngineError
+        that the engine could not be told, or that the listener ended before it was.
+        """
+        answered: asyncio.Future[CallboardError | None]
+        answered = asyncio.get_running_loop().create_future()
+        if not message.is_broadcast:
+            self._awaited[message.id] = answered
+            self._done.append(message)
+        else:
+            self._handle(message)
+            if self._unheard and min(self._unheard) < message.number:
+                answered.set_result(None)
+                return answered
+            if self._hearing is None:
+                answered.set_result(self._not_heard(message))
+                return answered
+            self._awaited_broadcasts.append(answered)
+        self._is_anything_done.set()
+        return answered
+
+    def _not_heard(self, broadcast: Message) -> LeaseLost:
+        return LeaseLost(
+            f"Broadcast {broadcast.id} is held for {self._agent} no more, and may come again.",
+            message_id=broadcast.id,
+        )
+
+    def _handle(self, broadcast: Message) -> None:
+        self._under_way.discard(broadcast.number)
+        self._handled.add(broadcast.number)
+        self._unheard.discard(broadcast.number)
+        if self._hearing is None:
+            self._hear_again()
 
     async def failed(self, message: Message, reason: str, delay: float = 0.0) -> None:
         """Give it back, its delivery spent."""
@@ -231,13 +283,20 @@ class Listener:
         await self._tell_heard(hearing, upto, hold)
 
     async def _tell_heard(self, hearing: Hearing, upto: int, hold: float) -> None:
+        """Tell the engine, and those who wait for it how that went."""
         self._handled = {number for number in self._handled if number > upto}
+        awaited, why = list(self._awaited_broadcasts), None
         try:
             await self._post.heard(self._agent, hearing, upto=upto, hold=hold)
         except CallboardError as error:
+            why = error
             if self._hearing is hearing:
-                self._hearing = None
+                # It is lost, so that who came meanwhile waits in vain too.
+                self._hearing, awaited = None, self._awaited_broadcasts
             _log.info("%s: broadcasts may come again: %s", self._agent, error)
+        for one in awaited:
+            _end(one, why)
+        self._awaited_broadcasts = [one for one in self._awaited_broadcasts if not one.done()]
 
     async def _forget_broadcasts(self, delay: float) -> None:
         self._ready = deque(message for message in self._ready if not message.is_broadcast)
@@ -265,8 +324,7 @@ class Listener:
             self._is_anything_done.clear()
             try:
                 await self._hand_in()
-                if self._hearing is not None:
-                    await self._heard(self._lease)
+                await self._heard(self._lease)
             except CallboardError as error:
                 _log.info("%s cannot acknowledge yet: %s", self._agent, error)
                 await asyncio.sleep(PAUSE_SECONDS * (1 + random.random()))
@@ -277,21 +335,42 @@ class Listener:
             batch = self._done[:BATCH_MAX]
             for answer in await self._post.acknowledge_many(batch):
                 self._held.pop(answer.id, None)
-                if not answer.is_ok:
+                awaited = self._awaited.pop(answer.id, None)
+                if awaited is not None:
+                    _end(awaited, self._refusal(answer))
+                elif not answer.is_ok:
                     _log.warning("Message %s is handled, but: %s", answer.id, answer.status)
             del self._done[: len(batch)]
+
+    def _refusal(self, answer: MessageAnswer) -> CallboardError | None:
+        try:
+            answer.check(inbox=self._agent)
+        except CallboardError as error:
+            return error
+        return None
 
     async def _keep(self) -> None:
         """Renew what is held at a third of the lease."""
         while True:
             await asyncio.sleep(self._lease / 3)
             try:
-                held = list(self._held.values())
+                held = dict(self._held)
                 if held:
-                    for answer in await self._post.renew(held, lease=self._lease):
+                    for answer in await self._post.renew(held.values(), lease=self._lease):
                         if not answer.is_ok:
-                            self._held.pop(answer.id, None)
-                if self._hearing is not None:
-                    await self._heard(self._lease)
+                            self._lose(held[answer.id])
+                await self._heard(self._lease)
             except CallboardError as error:
                 _log.info("%s cannot renew its messages: %s", self._agent, error)
+
+    def _lose(self, message: Message) -> None:
+        """It is another's, or was ended; unless it was taken anew, it is nobody's here."""
+        self.forget(message)
+        self._ready = deque(one for one in self._ready if one is not message)
+        if self._lost is not None:
+            self._lost(message)
+
+
+def _end(awaited: asyncio.Future[CallboardError | None], why: CallboardError | None) -> None:
+    if not awaited.done():  # else who waited has gone
+        awaited.set_result(why)

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from callboard.domain.lock import LEASE_DEFAULT, WAIT_DEFAULT, WAIT_MAX, Lock, LockMode, check_owner
 from callboard.domain.task import check_seconds as check_ms
 from callboard.engine.namespace import Namespace
+from callboard.engine.outage import Witness
 from callboard.engine.pubsub import Subscription
 from callboard.exceptions import (
     CallboardError,
@@ -35,6 +36,9 @@ BEAT_SECONDS: Final = 1.0
 
 UNFINISHED_SECONDS: Final = 0.25
 """How soon a check for deadlocks that met its bound is continued, while somebody waits."""
+
+CLOSE_SECONDS: Final = 5.0
+"""How long places in line are left, at most, where the connection is closed."""
 
 BATCH: Final = 500
 _log = logging.getLogger("callboard.locks")
@@ -131,10 +135,22 @@ class Keeper:
         self._errands: set[asyncio.Task[Any]] = set()
         self._subscription: Subscription | None = None
         self._joining = asyncio.Lock()
+        self._outage = Witness("Waiting for locks")
+        self._acquiring = 0
+        self._is_idle = asyncio.Event()
         self._is_closed = False
 
     async def acquire(self, request: LockRequest, wait: float) -> Lock:
         """Acquire, waiting up to *wait* seconds; leaves nothing behind where it raises."""
+        self._acquiring += 1
+        try:
+            return await self._acquire(request, wait)
+        finally:
+            self._acquiring -= 1
+            if not self._acquiring:
+                self._is_idle.set()
+
+    async def _acquire(self, request: LockRequest, wait: float) -> Lock:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + wait
         key = request.owner, request.operation
@@ -173,7 +189,7 @@ class Keeper:
     async def listen(self) -> None:
         """Join the bell and start the loop, once."""
         async with self._joining:
-            if self._subscription is None:
+            if self._subscription is None and not self._is_closed:
                 self._subscription = await self._bells.listen(self._bells.locks(self.bell))
                 self._loops = [
                     asyncio.create_task(self._answer_bells(), name="callboard-lock-bells"),
@@ -211,9 +227,12 @@ class Keeper:
                 if not future.done():
                     future.set_exception(_closed(key))
                     future.exception()  # Whoever waits sees it, but nobody has to.
-        await asyncio.sleep(0)  # Those that waited run, and leave their errands.
+        if self._acquiring:  # They leave their places in line.
+            self._is_idle.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), CLOSE_SECONDS)
         if self._errands:
-            await asyncio.wait(self._errands, timeout=5.0)
+            await asyncio.wait(self._errands, timeout=CLOSE_SECONDS)
         loops, self._loops = self._loops, []
         for loop in loops:
             loop.cancel()
@@ -228,13 +247,24 @@ class Keeper:
         try:
             async with asyncio.timeout_at(give_up_at):
                 if self._subscription is None:
-                    await self.listen()
+                    await self._join(future)
                     self.look_again(key[0])
                 return await future
         except TimeoutError:
             return None
         finally:
             self.forget(key, future)
+
+    async def _join(self, over: asyncio.Future[Await]) -> None:
+        """Listen, unless the wait is over before."""
+        joining = asyncio.create_task(self.listen(), name="callboard-lock-joining")
+        try:
+            await asyncio.wait((joining, over), return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                joining.result()
+        finally:
+            joining.cancel()
+            await asyncio.gather(joining, return_exceptions=True)
 
     def look_again(self, owner: str) -> None:
         """Ask about this owner's waits at once."""
@@ -271,8 +301,9 @@ class Keeper:
                 is_unfinished = await self._ask(rows)
                 if is_unfinished:
                     await self.table.sweep()
+                self._outage.answered()
             except EngineError as error:
-                _log.info("Waits for locks wait for the engine: %s", error)
+                self._outage.failed(error)
             except Exception:
                 _log.exception("Asking about waits for locks failed; the next try goes on.")
 

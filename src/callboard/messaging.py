@@ -23,6 +23,7 @@ from callboard.domain.task import LEASE_MIN, check_seconds, new_id
 from callboard.engine import message_codec
 from callboard.engine.answers import checked
 from callboard.engine.namespace import Namespace
+from callboard.engine.outage import Witness
 from callboard.exceptions import (
     AlreadyAnswered,
     CallboardError,
@@ -252,16 +253,18 @@ class Messages(Post, Mailboxes):
     async def _wait(self, request_id: str, subscription: Any, timeout: float | None) -> Message:
         loop = asyncio.get_running_loop()
         until = None if timeout is None else loop.time() + timeout
+        outage = Witness("A wait for a reply")
         while True:
             try:
                 reply, state, left = await self._look(request_id)
+                outage.answered()
             except EngineError as error:
                 if self._namespace.bells.is_closed:
                     raise EngineUnavailable(
                         f"The connection was closed while a reply to {request_id} was waited for. "
                         "The request stands: wait_reply(…) waits for it again."
                     ) from error
-                _log.info("Waiting for a reply to %s: %s", request_id, error)
+                outage.failed(error)
                 reply, state, left = None, "waiting", REPLY_POLL_SECONDS
             if reply is not None:
                 return reply

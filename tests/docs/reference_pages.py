@@ -31,7 +31,9 @@ from callboard.domain import (
     lock,
     metric,
     plan,
+    report,
     retry,
+    roster,
     run,
     snapshot,
     story,
@@ -44,6 +46,8 @@ from callboard.domain import context as shared
 from callboard.domain import flow as domain_flow
 from callboard.domain import message as mail
 from callboard.domain import recurring as domain_recurring
+from callboard.domain.record import Claimed
+from callboard.engine import handed_in
 from callboard.engine.answers import Answer
 from callboard.engine.library import LUA, Header, parse_header
 from callboard.engine.message_answers import MessageAnswer
@@ -112,7 +116,7 @@ METHODS: Final[tuple[tuple[str, str, tuple[type, ...]], ...]] = (
     ("The records of runs", "cb.runs.records", (runs.RunRecords,)),
     ("The worker", "worker", (Worker,)),
     ("The handler's context", "ctx", (TaskContext,)),
-    ("A claimed task", "claimed", (task.Claimed,)),
+    ("A claimed task", "claimed", (Claimed,)),
     ("The task graph", "graph", (graph.TaskGraph,)),
     ("The janitor", "janitor", (Janitor,)),
     ("Observers", "observers", (Observers,)),
@@ -141,8 +145,8 @@ VALUES: Final[tuple[type, ...]] = (
     Answer,
     tasks.Page,
     claims.Claims,
-    claims.Completion,
-    claims.FailedAttempt,
+    handed_in.Completion,
+    handed_in.FailedAttempt,
     claims.Step,
     dead_letters.DeadLetter,
     domain_flow.FlowKey,
@@ -162,11 +166,11 @@ VALUES: Final[tuple[type, ...]] = (
     agent.InstanceSpec,
     agent.Agent,
     agent.Instance,
-    agents.Registration,
-    agents.Beat,
-    agents.Heard,
-    agents.HeldTask,
-    agents.AgentCounts,
+    roster.Registration,
+    roster.Beat,
+    roster.Heard,
+    roster.HeldTask,
+    roster.AgentCounts,
     metric.Metric,
     metric.MetricPoint,
     metric.Series,
@@ -222,8 +226,8 @@ VALUES: Final[tuple[type, ...]] = (
     mail.Subscription,
     mail.Link,
     run.Run,
-    callboard_runs.Report,
-    callboard_runs.Failed,
+    report.Report,
+    report.Failed,
     story.RunEvent,
     team.TeamSpec,
     team.AgentDefinition,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callboard.domain.bounds import check_list, check_text
+from callboard.domain.bounds import DEPTH_MAX, check_list, check_text, is_deeper
 from callboard.exceptions import InvalidArgument
 
 
@@ -35,6 +35,38 @@ def test_any_text_that_can_be_written_is_one(text: str) -> None:
 def test_what_is_no_list_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match="ids must be a list"):
         check_list("ids", value)
+
+
+@pytest.mark.parametrize(
+    ("opening", "inner", "closing"),
+    [
+        (b"[", b"", b"]"),
+        (b"[1,[],", b"2", b",[]]"),
+        (b'{"k]":', b"1", b"}"),
+        (b'{"\\"[{":[[],', b'"\\\\"', b"]}"),
+    ],
+    ids=["lists", "siblings", "brackets-in-keys", "escapes"],
+)
+def test_levels_are_counted_outside_of_strings(
+    opening: bytes, inner: bytes, closing: bytes
+) -> None:
+    each = 2 if b":[" in opening else 1
+    most = DEPTH_MAX // each
+
+    def nested(times: int) -> bytes:
+        return opening * times + inner + closing * times
+
+    deepest = is_deeper(nested(most - 1), DEPTH_MAX), is_deeper(nested(most + 1), DEPTH_MAX)
+    assert deepest == (False, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'"' + b"[" * 1_000_000 + b'"', b"[" + b"[]," * 300_000 + b"[]]", b"\\" * 1_000_000],
+    ids=["string", "siblings", "no-json"],
+)
+def test_what_has_many_brackets_and_few_levels_is_not_deep(text: bytes) -> None:
+    assert not is_deeper(text, DEPTH_MAX)
 
 
 def test_an_iterator_is_a_list() -> None:

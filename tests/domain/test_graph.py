@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.domain import graph as graph_module
-from callboard.domain.graph import CriticalPath, GraphNode, TaskGraph, Unblocks, sort_batch
+from callboard.domain.graph import CriticalPath, GraphNode, TaskGraph, Unblocks
+from callboard.domain.ordering import sort_batch
 from callboard.exceptions import DependencyCycle, InvalidArgument, TaskNotFound
 
 

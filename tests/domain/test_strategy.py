@@ -389,6 +389,20 @@ def test_a_weight_is_a_share_of_the_keys(rules: Rules) -> None:
     assert 420 < given["a"] < 580
 
 
+def test_agents_that_weigh_the_same_are_chosen_from_as_if_they_had_no_weight(rules: Rules) -> None:
+    dice = random.Random(7)
+    for i in range(300):
+        count = dice.choice([1, 2, 10, 100])
+        plain = [agent(f"a{n}", held=dice.choice([0, 0, 1, 9]), limit=100) for n in range(count)]
+        heavy = [{**one, "weight": 2} for one in plain]
+
+        chosen, reason, scores = rules.choose("consistent_hash", *plain, key=f"key-{i}")
+        other, why, all_scores = rules.choose("consistent_hash", *heavy, key=f"key-{i}")
+
+        assert (chosen, reason) == (other, why)
+        assert [2 * one for one in scores[:64]] == all_scores[:64]
+
+
 def test_the_reason_says_who_was_passed_over(rules: Rules) -> None:
     _, reason, scores = rules.choose("consistent_hash", agent("a"), agent("b"), key="k")
     first = "ab"[scores.index(max(scores))]

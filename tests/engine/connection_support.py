@@ -12,9 +12,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 import redis
@@ -51,13 +51,6 @@ def free_port() -> int:
             with contextlib.suppress(OSError, OverflowError):
                 bus.bind(("127.0.0.1", port + 10_000))
                 return port
-
-
-async def until(condition: Callable[[], Any], deadline: float = DEADLINE) -> None:
-    """Wait until *condition* holds; fail if it does not come true in time."""
-    async with asyncio.timeout(deadline):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Engine:

@@ -17,9 +17,9 @@ from tests.engine.connection_support import (
     free_port,
     proxy_to,
     redis_binary,
-    until,
     valkey_binary,
 )
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ async def test_each_call_has_its_own_time_limit(engine: Engine) -> None:
 
         async def wait(limit: float) -> None:
             with pytest.raises(OutcomeUnknown):
-                await connection.call("PING", timeout=limit)
+                await connection.call("ECHO", "x", timeout=limit)
             ended.append(limit)
 
         await asyncio.gather(*(wait(limit) for limit in limits))

@@ -13,7 +13,8 @@ import redis
 
 from callboard.engine.connection import Connection, LinkCall
 from callboard.exceptions import CallboardError, EngineUnavailable, OutcomeUnknown
-from tests.engine.connection_support import DEADLINE, Engine, free_port, proxy_to, until
+from tests.engine.connection_support import DEADLINE, Engine, free_port, proxy_to
+from tests.waiting import until
 
 
 @pytest.fixture

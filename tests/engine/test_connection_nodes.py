@@ -5,107 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import hiredis
 import pytest
-import redis
 from redis.crc import key_slot
 
 from callboard import connect
 from callboard.engine.connection import Connection
 from callboard.exceptions import ConfigError, EngineUnavailable, InvalidArgument
-from tests.engine.connection_support import (
-    DEADLINE,
-    Engine,
-    free_port,
-    redis_binary,
-    until,
+from tests.engine.connection_support import DEADLINE, Engine, free_port
+from tests.engine.topologies import (
+    ROUTE,
+    Cluster,
+    Guarded,
+    behind_tls,
+    guarded_service,
+    make_papers,
+    three_nodes,
 )
-
-ROUTE = "{team}:callboard:format"
-SLOT = key_slot(ROUTE.encode())
+from tests.waiting import until
 
 # Cluster
 
 
-class Cluster:
-    """Three masters; the first owns the slot of the route, until it is moved."""
-
-    def __init__(self, nodes: list[Engine]) -> None:
-        self.nodes = nodes
-        self.ids = [node.admin.execute_command("CLUSTER", "MYID") for node in nodes]
-
-    @property
-    def url(self) -> str:
-        return f"redis+cluster://127.0.0.1:{self.nodes[2].port}"
-
-    def owner(self, node: Engine) -> int:
-        """The index of the node that *node* takes for the owner of our slot."""
-        ranges = node.admin.execute_command("CLUSTER", "SLOTS")
-        for shard in ranges:
-            if shard[0] <= SLOT <= shard[1]:
-                return self.ids.index(shard[2][2])
-        return -1
-
-    def has_met(self) -> bool:
-        """Whether every node knows every other."""
-        known = [node.admin.execute_command("CLUSTER", "SLOTS") for node in self.nodes]
-        return all(len(ranges) >= len(self.nodes) for ranges in known)
-
-    def is_settled(self) -> bool:
-        """Whether every node is ready, and takes the first for the owner of our slot."""
-        return all(self.owner(node) == 0 for node in self.nodes) and all(
-            b"cluster_state:ok" in node.admin.execute_command("CLUSTER", "INFO")
-            for node in self.nodes
-        )
-
-    def flush(self) -> None:
-        for node in self.nodes:
-            node.admin.flushall()
-
-    def move(self, to: int) -> None:
-        """Give the slot to another node; nobody may hold keys in it."""
-        target = self.nodes[to]
-        owner = self.owner(target)
-        if owner != to:
-            # So announced, the move gives the target a newer epoch, and gossip cannot undo it.
-            target.admin.execute_command(
-                *("CLUSTER", "SETSLOT", SLOT, "IMPORTING", self.ids[owner])
-            )
-        agreed = 0
-        deadline = time.monotonic() + DEADLINE
-        # On a starved machine gossip of before the move may arrive after it, and undo it.
-        while agreed < 2:
-            assert time.monotonic() < deadline, "the nodes do not agree on the move"
-            stray = [node for node in (target, *self.nodes) if self.owner(node) != to]
-            agreed = 0 if stray else agreed + 1
-            for node in stray:
-                node.admin.execute_command("CLUSTER", "SETSLOT", SLOT, "NODE", self.ids[to])
-
-
 @pytest.fixture(scope="module")
 def running_cluster() -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                Engine("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", port=port)
-            )
-            for port in (free_port(), free_port(), free_port())
-        ]
-        bounds = [(0, 5460), (5461, 10922), (10923, 16383)]
-        owner = next(i for i, (first, last) in enumerate(bounds) if first <= SLOT <= last)
-        bounds[0], bounds[owner] = bounds[owner], bounds[0]
-        for node, (first, last) in zip(nodes, bounds, strict=True):
-            node.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            node.admin.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
-        yield Cluster(nodes)
+    with three_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -227,46 +157,11 @@ async def test_single_server_is_not_a_cluster() -> None:
 # Sentinel
 
 
-class Guarded:
-    """A master, its replica, and a Sentinel that watches them."""
-
-    def __init__(self, master: Engine, replica: Engine, sentinel: Engine) -> None:
-        self.master = master
-        self.replica = replica
-        self.sentinel = sentinel
-
-    @property
-    def url(self) -> str:
-        # The first is not there: the second has to be asked.
-        return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/service/0"
-
-    def fails_over(self) -> bool:
-        """Whether the Sentinel began a failover; it may not know enough of the replica yet."""
-        with contextlib.suppress(redis.ResponseError):
-            self.sentinel.admin.execute_command("SENTINEL", "FAILOVER", "service")
-            return True
-        return False
-
-
 @pytest.fixture
 async def guarded() -> AsyncIterator[Guarded]:
-    with ExitStack() as stack:
-        master = stack.enter_context(Engine("--repl-diskless-sync-delay", "0", port=free_port()))
-        replica = stack.enter_context(
-            Engine("--replicaof", f"127.0.0.1 {master.port}", port=free_port())
-        )
-        sentinel = Engine(port=free_port())
-        settings = sentinel.folder / "sentinel.conf"
-        settings.write_text(
-            f"sentinel monitor service 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds service 500\n"
-            "sentinel failover-timeout service 5000\n"
-        )
-        sentinel.leading, sentinel.options = (str(settings), "--sentinel"), ()
-        stack.enter_context(sentinel)
-        await until(lambda: replica.admin.info("replication")["master_link_status"] == "up")
-        await until(lambda: sentinel.admin.execute_command("SENTINEL", "REPLICAS", "service") != [])
-        yield Guarded(master, replica, sentinel)
+    with guarded_service() as guarded:
+        await until(guarded.is_watched)
+        yield guarded
 
 
 async def test_master_is_found_and_found_again_after_its_death(guarded: Guarded) -> None:
@@ -333,7 +228,7 @@ async def mistaken_sentinel(ports: list[int]) -> AsyncIterator[int]:
 
 
 async def test_service_that_no_sentinel_knows(guarded: Guarded) -> None:
-    url = f"redis+sentinel://127.0.0.1:{guarded.sentinel.port}/elsewhere"
+    url = f"redis+sentinel://127.0.0.1:{guarded.sentinels[0].port}/elsewhere"
 
     with pytest.raises(ConfigError, match='knows a service "elsewhere"'):
         await Connection.open(url, connect_timeout=DEADLINE)
@@ -345,39 +240,15 @@ async def test_service_that_no_sentinel_knows(guarded: Guarded) -> None:
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and a certificate for localhost that it signed."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for command in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
-        "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout own.key -out own.csr",
-        "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
-        "-extfile names -out own.pem",
-    ):
-        subprocess.run([openssl, *command.split()], cwd=folder, check=True, capture_output=True)
+    make_papers(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tls_port(papers: Path) -> Iterator[int]:
-    port = free_port()
-    engine = Engine(
-        *("--tls-port", str(port), "--tls-auth-clients", "optional"),
-        *("--tls-ca-cert-file", str(papers / "ca.pem")),
-        *("--tls-cert-file", str(papers / "own.pem"), "--tls-key-file", str(papers / "own.key")),
-        binary=redis_binary(),
-    )
-    try:
-        engine.start()
-    except AssertionError as error:
-        engine.__exit__()
-        pytest.skip(f"redis-server has no TLS: {error}")
-    try:
+    with behind_tls(papers) as port:
         yield port
-    finally:
-        engine.__exit__()
 
 
 async def test_tls_with_an_authority_of_our_own(papers: Path, tls_port: int) -> None:

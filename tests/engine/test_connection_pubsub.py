@@ -10,14 +10,8 @@ import redis
 
 from callboard.engine.connection import Connection
 from callboard.exceptions import EngineUnavailable
-from tests.engine.connection_support import (
-    DEADLINE,
-    Engine,
-    proxy_to,
-    redis_binary,
-    until,
-    valkey_binary,
-)
+from tests.engine.connection_support import DEADLINE, Engine, proxy_to, redis_binary, valkey_binary
+from tests.waiting import until
 
 
 @pytest.fixture(params=["valkey", "redis"], scope="module")

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from callboard.engine.embedded import EmbeddedEngine, engine_status, stop_engine
 from callboard.engine.embedded_files import FileLock
 from callboard.engine.embedded_life import StartLock, bring_up, is_locked
 from callboard.exceptions import ConfigError, EngineError, EngineStartFailed, Refused
+from tests.waiting import block_until
 
 DEADLINE = 30.0
 
@@ -125,13 +125,6 @@ def client(engine: EmbeddedEngine) -> Iterator[redis.Redis]:
         yield found
 
 
-def until(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not fact():
-        assert time.monotonic() < deadline, "it never came true"
-        os.sched_yield()
-
-
 def lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -142,7 +135,7 @@ def lives(pid: int) -> bool:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not lives(pid))
+    block_until(lambda: not lives(pid))
 
 
 def engines_of(data_dir: Path) -> list[int]:
@@ -264,7 +257,7 @@ async def test_acquire_cancelled_while_it_starts_the_engine_keeps_nothing(
     assert is_locked(data_dir / "users.lock")
     may_go_on.set()
 
-    until(lambda: not engine_status(data_dir).in_use)
+    block_until(lambda: not engine_status(data_dir).in_use)
     assert engines_of(data_dir) == []
 
 
@@ -272,13 +265,13 @@ async def test_acquire_cancelled_just_when_it_is_done_keeps_nothing(data_dir: Pa
     acquiring = asyncio.create_task(EmbeddedEngine.acquire(data_dir))
     await asyncio.sleep(0)
     # The loop stands still meanwhile, so it has not heard of the engine yet.
-    until(lambda: engine_status(data_dir).state == "ready")
+    block_until(lambda: engine_status(data_dir).state == "ready")
 
     acquiring.cancel()
     with pytest.raises(asyncio.CancelledError):
         await acquiring
 
-    until(lambda: not engine_status(data_dir).in_use)
+    block_until(lambda: not engine_status(data_dir).in_use)
     assert engines_of(data_dir) == []
 
 
@@ -318,7 +311,7 @@ def test_a_forked_child_does_not_keep_what_its_killed_parent_held(
 
     try:
         # A child that has hardly begun is still about to let go.
-        until(lambda: not engine_status(data_dir).in_use)
+        block_until(lambda: not engine_status(data_dir).in_use)
         assert lives(child)
     finally:
         os.kill(child, signal.SIGKILL)

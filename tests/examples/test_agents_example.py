@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.processes import until
 from tests.http.nodes import Node, engine_of
+from tests.waiting import block_until
 
 FOLDER = Path(__file__).parents[2] / "examples" / "agents"
 
@@ -131,9 +131,9 @@ def test_a_shell_finishes_what_it_has_in_hand_and_keeps_its_lease(
         node, "sh", "curl-agent.sh", "sh", "-c", command, AGENT="curly", KINDS="slow", LEASE="2"
     ) as process:
         task = submit(node, "slow", None)
-        until(begun.exists, "the command runs")
+        block_until(begun.exists, "the command runs")
         first = node.ok("GET", f"/tasks/{task}")["task"]["until"]
-        until(lambda: node.ok("GET", f"/tasks/{task}")["task"]["until"] > first, "renewed")
+        block_until(lambda: node.ok("GET", f"/tasks/{task}")["task"]["until"] > first, "renewed")
         process.send_signal(signal.SIGTERM)
         go.touch()
         out, _ = process.communicate(timeout=60)

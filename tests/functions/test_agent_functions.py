@@ -90,13 +90,13 @@ class Roster:
 
     async def submit(self, *ids: str, lane: str = "work;;;;", spec: str = "") -> None:
         rows = [part for i in ids for part in (i, '{"kind":"work"}', f"||{lane}|0||{spec}", "", "")]
-        assert (await self.call("task_submit", "default", len(ids), "", *rows))[0] == "ok"
+        assert (await self.call("task_submit", "default", len(ids), "", "", *rows))[0] == "ok"
 
     async def reserve(self, agent: str, *ids: str) -> None:
         for task in ids:
             options = f"s={agent}|60000"
             row = (task, '{"kind":"work"}', "||work;;;;|0||", options, "")
-            assert (await self.call("task_submit", "default", 1, "", *row))[0] == "ok"
+            assert (await self.call("task_submit", "default", 1, "", "", *row))[0] == "ok"
 
     async def claim(
         self, agent: str, instance: str, limit: int, started: int | None = None
@@ -171,6 +171,7 @@ async def test_a_registered_agent_is_a_hash_and_a_member_of_the_active_set(roste
         "ready_limit": "100",
         "interval_ms": "10000",
         "profile": "worker;;;;",
+        "indexed": "",
         "revision": "1",
     }
     assert await roster.raw("SISMEMBER", "agents:active", "mira") == 1
@@ -914,6 +915,73 @@ async def test_discovery_has_all_that_is_asked_for_healthiest_first(
     team: Roster, filters: dict[str, Any], names: list[str]
 ) -> None:
     assert list(await team.read(**filters)) == names
+
+
+async def by_capability(roster: Roster) -> dict[str, list[str]]:
+    """Which agents stand where discovery looks for a capability, and under "" all that do."""
+    prefix = f"{roster.keys.prefix}agents:capability:"
+    found = {"": await roster.raw("ZRANGE", "agents:capabilities", 0, -1)}
+    for key in sorted(plain(await roster.connection.call("KEYS", prefix + "*"))):
+        name = key.removeprefix(prefix)
+        found[name] = await by_capability_of_one(roster, name)
+    return found
+
+
+async def test_agents_stand_with_their_capabilities_as_long_as_they_have_them(
+    roster: Roster,
+) -> None:
+    await roster.register("ada", profile="worker;go,sql;;;")
+    await roster.register("ben", profile="worker;sql;;;")
+    await roster.register("cyd", profile="worker;;;;")
+    everybody = ["ada", "ben", "cyd"]
+    assert await by_capability(roster) == {"": everybody, "go": ["ada"], "sql": ["ada", "ben"]}
+
+    await roster.register("ada", profile="worker;go,rust;;;")
+    assert await by_capability(roster) == {
+        "": everybody, "go": ["ada"], "rust": ["ada"], "sql": ["ben"]
+    }  # fmt: skip
+
+    await roster.call("agent_deregister", "ada", "ann")
+    await roster.call("agent_deregister", "cyd", "ann")
+    assert await by_capability(roster) == {"": ["ben"], "sql": ["ben"]}
+
+
+async def test_where_not_all_agents_stand_with_their_capabilities_all_are_looked_at(
+    roster: Roster,
+) -> None:
+    await roster.raw("SET", "agents:capability:sql", "somebody else's")
+    await roster.register("ada", profile="worker;go,sql;;;")
+    await roster.register("ben", profile="worker;go;;;")
+    assert (await by_capability_of_one(roster, "go")) == ["ada", "ben"]
+
+    assert list(await roster.read(capabilities="sql")) == ["ada"]
+    assert list(await roster.read(capabilities="go")) == ["ada", "ben"]
+    await roster.raw("DEL", "agents:capability:sql")
+    await roster.register("ben", profile="worker;go,sql;;;")
+    assert (await by_capability_of_one(roster, "sql")) == ["ben"]
+    assert list(await roster.read(capabilities="sql")) == ["ada", "ben"]
+
+
+async def by_capability_of_one(roster: Roster, name: str) -> list[str]:
+    found: list[str] = await roster.raw("ZRANGE", f"agents:capability:{name}", 0, -1)
+    return found
+
+
+async def test_agents_that_came_before_capabilities_were_kept_are_found_and_kept_by_a_sweep(
+    team: Roster,
+) -> None:
+    await team.raw("DEL", "agents:capabilities")
+    for key in await team.connection.call("KEYS", f"{team.keys.prefix}agents:capability:*"):
+        await team.connection.call("DEL", key)
+    for name in ("ada", "ben", "cyd"):
+        await team.raw("HDEL", f"agent:{name}", "indexed")
+    assert list(await team.read(capabilities="python")) == ["ben", "ada"]
+
+    await team.pass_time(25)
+    await team.call("agent_sweep", 10)
+
+    assert (await by_capability(team))[""] == ["ada", "ben", "cyd"]
+    assert list(await team.read(capabilities="python")) == ["ben", "ada"]
 
 
 async def test_shown_agents_are_those_that_are_read_in_their_order(team: Roster) -> None:

@@ -16,7 +16,7 @@ DAY = 86_400
 
 async def due(stage: Stage) -> list[str]:
     """The boards that a janitor would sweep now."""
-    return (await stage.call("namespace_tick", 0, 0)).facts
+    return (await stage.call("namespace_tick", 0, 0)).facts[1:]
 
 
 async def finish(stage: Stage, task: str) -> None:

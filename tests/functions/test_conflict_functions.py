@@ -38,6 +38,7 @@ from callboard.services.conflicts import Conflicts
 from callboard.services.context import Contexts
 from tests.functions.support import BOARD, MIRA, NOOR, START_US, Stage, spec, types_of
 from tests.functions.test_wrong_types import failure_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.every_engine
 
@@ -1086,9 +1087,10 @@ async def test_a_loser_is_made_to_give_up_the_lock_and_the_winner_in_line_gets_i
 
 
 async def waiting(locks: Locks, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(await locks.waits()) < count:
-            await asyncio.sleep(0.01)
+    async def are_in_line() -> bool:
+        return len(await locks.waits()) >= count
+
+    await until(are_in_line)
 
 
 async def test_a_winner_that_is_not_there_yet_finds_the_lock_free(

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from callboard.domain.flow import FlowHolder, FlowLimits
-from callboard.domain.task import Status, TaskSpec, at_ms, parse_record
+from callboard.domain.record import parse_record
+from callboard.domain.task import Status, TaskSpec, at_ms
 from callboard.domain.why import Why, explain
 from callboard.exceptions import EngineError, FlowKeyNotFound, InvalidArgument, TooLarge
 from callboard.services.flow import Flow

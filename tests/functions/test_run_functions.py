@@ -695,6 +695,20 @@ async def test_an_ended_run_is_due_when_it_was_kept_for_as_long_as_it_should_be(
     assert await records.due() == ["r"]
 
 
+async def test_a_run_that_was_given_out_and_is_not_done_is_due_again_in_a_minute(
+    stage: Stage, records: RunRecords
+) -> None:
+    await begin(records)
+    await end(records)
+    await stage.advance(86_400)
+    assert await records.due() == ["r"]
+    await stage.advance(59.999)
+    assert await records.due() == []
+
+    await stage.advance(0.001)
+    assert await records.due() == ["r"]
+
+
 async def test_a_run_that_nobody_ends_is_due_half_a_minute_after_its_time(
     stage: Stage, records: RunRecords
 ) -> None:

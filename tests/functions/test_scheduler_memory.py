@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from callboard.domain.record import Claimed
 from callboard.domain.strategy import STRATEGIES, Decision
-from callboard.domain.task import Claimed, Requirements
+from callboard.domain.task import Requirements
 from callboard.engine.library import Library, library
 from callboard.services.scheduler import Scheduler
 from tests.functions.support import BOARD, MIRA, NOOR, START_US, Stage, spec
@@ -303,7 +304,7 @@ async def test_what_was_put_back_from_a_backup_is_what_the_next_choice_sees(
     stage: Stage, scheduler: Scheduler
 ) -> None:
     await fly(stage, "ann", limit=1)
-    assert (await stage.call("task_submit", BOARD, 0, "tests")).status == "ok"
+    assert (await stage.call("task_submit", BOARD, 0, "tests", "")).status == "ok"
     names = await stage.connection.call("KEYS", stage.keys.prefix + "*")
     backup = [(name, await stage.connection.call("DUMP", name)) for name in names]
     given = [await decide(stage, scheduler) for _ in range(3)]

@@ -195,6 +195,11 @@ async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("namespace_libraries", "callboard_own", 1_000, "callboard_own"))
 
 
+@case("namespace_due", "ok")
+async def _(s: Stage) -> Act:
+    return lambda: status_of(s.call("namespace_due"))
+
+
 @case("namespace_tick", "due")
 async def _(s: Stage) -> Act:
     return lambda: status_of(s.call("namespace_tick", 1_000, 0))
@@ -671,6 +676,20 @@ async def _(s: Stage) -> Act:
 async def _(s: Stage) -> Act:
     await s.submit("t")
     return takes(s)
+
+
+@case("task_take", "replayed")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    await s.take("t", request="r")
+    return lambda: status_of(s.take("t", request="r"))
+
+
+@case("task_take", "request_conflict")
+async def _(s: Stage) -> Act:
+    await s.submit("t")
+    await s.take("t", request="r")
+    return lambda: status_of(s.take("t", NOOR, request="r"))
 
 
 @case("task_take", "task_not_found")
@@ -1655,8 +1674,24 @@ def post(s: Stage, id: str = "m", **fields: Any) -> Awaitable[Reply]:
 async def taken(s: Stage, lease_ms: int = 30_000, **fields: Any) -> str:
     """A message that noor has taken; answers its fence."""
     await post(s, **fields)
-    reply = await s.call("message_take", NOOR, "i1", 1, lease_ms, "")
+    reply = await s.call("message_take", NOOR, "i1", 1, lease_ms, "", "r")
     return reply.raw[4][1].decode().partition("|")[0]
+
+
+def takes_again(s: Stage, taker: str) -> Act:
+    return lambda: status_of(s.call("message_take", NOOR, taker, 1, 30_000, "", "r"))
+
+
+@case("message_take", "replayed")
+async def _(s: Stage) -> Act:
+    await taken(s)
+    return takes_again(s, "i1")
+
+
+@case("message_take", "request_conflict")
+async def _(s: Stage) -> Act:
+    await taken(s)
+    return takes_again(s, "i2")
 
 
 async def dead(s: Stage) -> None:
@@ -2018,7 +2053,7 @@ async def _(s: Stage) -> Act:
 
 for _function, _arguments in {
     "message_send": (MIRA, 0),
-    "message_take": (NOOR, "i1", 1, 30_000, ""),
+    "message_take": (NOOR, "i1", 1, 30_000, "", ""),
     "message_acknowledge": (NOOR, "", 0),
     "message_release": (NOOR, "", 1, "", 0),
     "message_renew": (NOOR, 30_000, 0),
@@ -2081,12 +2116,12 @@ async def _(s: Stage) -> Act:
 @case("metric_tick", "due")
 async def _(s: Stage) -> Act:
     await s.submit("t")
-    return lambda: status_of(s.call("metric_tick", 30_000))
+    return lambda: status_of(s.call("metric_tick"))
 
 
 @case("metric_tick", "not_due")
 async def _(s: Stage) -> Act:
-    return lambda: status_of(s.call("metric_tick", 30_000))
+    return lambda: status_of(s.call("metric_tick"))
 
 
 # Functions that answer an item each say `ok` themselves, whatever the items say.

@@ -130,10 +130,3 @@ async def sse(
         yield client
     finally:
         writer.transport.abort()
-
-
-async def until(condition: Any) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -16,14 +16,19 @@ from callboard.config import EngineChoice
 from callboard.domain.access import Caller
 from callboard.http.app import Application, Coordinator
 from callboard.http.route import Receive, Scope, Send
+from callboard.http.security import AccessSettings
+from callboard.http.security.server import server_options
 from callboard.http.settings import ServeSettings
 
 
 class Served:
     """A coordinator that answers, and where."""
 
-    def __init__(self, coordinator: Coordinator, port: int, client: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, coordinator: Coordinator, app: Any, port: int, client: httpx2.AsyncClient
+    ) -> None:
         self.coordinator = coordinator
+        self.application = app
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.client = client
@@ -102,23 +107,31 @@ async def serving(
         Lifespan(app, coordinator),
         log_level="warning",
         lifespan="on",
-        ws="websockets-sansio",
-        access_log=False,
         timeout_graceful_shutdown=2,
+        **server_options(AccessSettings()),
     )
+    port = listener.getsockname()[1]
+    client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20)
+    async with started(config, listener):
+        try:
+            async with client:
+                yield Served(coordinator, app, port, client)
+        finally:
+            coordinator.is_stopping.set()
+
+
+@asynccontextmanager
+async def started(config: uvicorn.Config, listener: socket.socket) -> AsyncIterator[uvicorn.Server]:
+    """A server that answers, until the end; signals are left to the tests."""
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    running = asyncio.create_task(server.serve([listener]))
+    running = asyncio.create_task(server._serve([listener]))
     try:
         while not server.started:
             if running.done():
                 running.result()
                 raise RuntimeError("the server did not start")
             await asyncio.sleep(0.005)
-        port = listener.getsockname()[1]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield Served(coordinator, port, client)
+        yield server
     finally:
-        coordinator.is_stopping.set()
         server.should_exit = True
         await running

@@ -47,7 +47,7 @@ async def asked(valkey_url: str, namespace: str) -> AsyncIterator[Asked]:
         return layers[0]
 
     async with serving(valkey_url, wrap, namespace=namespace) as service:
-        found = Asked(service.coordinator, service.port, service.client)
+        found = Asked(service.coordinator, service.application, service.port, service.client)
         found.layer = layers[0]
         yield found
 

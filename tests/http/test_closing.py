@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 import callboard
 from callboard.app import Callboard
 from callboard.exceptions import EngineUnavailable
+from callboard.sdk.remote.streams import RemoteBells
 from tests.http.support import Served
+from tests.waiting import until
 
 PATIENCE = 5.0
 
 
-async def _until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
 async def _request(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
     waiting = asyncio.create_task(cb.messages.request("nobody", 1, timeout=60))
-    await _until(lambda: other.messages.take("nobody"))
+    await until(lambda: other.messages.take("nobody"))
     return waiting
 
 
@@ -54,14 +49,8 @@ async def _serve(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
 
 async def _result(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
     handle = await other.tasks.submit("greet")
-    began = asyncio.Event()
-
-    async def wait() -> None:
-        began.set()
-        await cb.tasks.handle(handle.id).result(timeout=60)
-
-    waiting = asyncio.create_task(wait())
-    await began.wait()
+    waiting = asyncio.create_task(cb.tasks.handle(handle.id).result(timeout=60))
+    await until(lambda: cb._ends._waiting and cb._ends._is_following.is_set())
     return waiting
 
 
@@ -72,7 +61,7 @@ async def _lock(cb: Callboard, other: Callboard) -> asyncio.Task[object]:
     async def is_waiting() -> bool:
         return (await other.locks.get("file:a")).waiting_count == 1
 
-    await _until(is_waiting)
+    await until(is_waiting)
     return waiting
 
 
@@ -129,3 +118,42 @@ async def test_a_wait_for_a_lock_that_is_closed_leaves_its_place_in_line(
 
         assert (await other.locks.get("file:a")).waiting_count == 0
         assert isinstance(waiting.exception(), EngineUnavailable)
+
+
+@pytest.mark.parametrize("way", ["engine", "http"])
+async def test_a_wait_for_a_lock_that_hears_no_bell_yet_ends_all_the_same(
+    served: Served, valkey_url: str, namespace: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = valkey_url if way == "engine" else served.url
+    async with callboard.connect(valkey_url, namespace=namespace) as other:
+        cb = await callboard.connect(url, namespace=namespace).open()
+        monkeypatch.setattr(cb.namespace.bells, "listen", never)
+        waiting = await _lock(cb, other)
+
+        await cb.close()
+
+        with pytest.raises(EngineUnavailable, match="closed"):
+            await asyncio.wait_for(waiting, PATIENCE)
+        assert (await other.locks.get("file:a")).waiting_count == 0
+
+
+async def never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_who_is_about_to_hear_bells_over_http_is_told_that_they_are_closed(
+    served: Served, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cb = await callboard.connect(served.url, namespace=namespace, call_timeout=60).open()
+    monkeypatch.setattr(RemoteBells, "_keep", never)
+    bells = cb.namespace.bells
+    assert isinstance(bells, RemoteBells)
+    listening = asyncio.create_task(bells.listen(bells.events()))
+    await until(lambda: bells._keepers)
+
+    await cb.close()
+
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await asyncio.wait_for(listening, PATIENCE)
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await asyncio.wait_for(bells.listen(bells.events()), PATIENCE)

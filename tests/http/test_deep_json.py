@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
 import pytest
 
+from callboard import connect
+from callboard.exceptions import InvalidArgument
 from tests.http.socket_support import socket
 from tests.http.support import Served
 
@@ -26,6 +35,80 @@ async def test_a_body_that_is_nested_too_deeply_is_refused(
 
     assert response.status_code == 422
     assert "deep" in response.json()["detail"][0]["msg"]
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+WRITES = [
+    ("POST", "/tasks", lambda deep: {"kind": "a", "payload": deep}, "payload"),
+    ("POST", "/tasks", lambda deep: {"kind": "a", "metadata": {"a": deep}}, "metadata"),
+    ("POST", "/tasks/submit", lambda deep: {"task_data": {"a": deep}}, "task_data"),
+    ("POST", "/messages", lambda deep: {"to": "mira", "payload": deep}, "payload"),
+    ("POST", "/contexts/p/fields", lambda deep: {"fields": {"a": deep}}, "Field a"),
+    ("PUT", "/agents/mira", lambda deep: {"metadata": {"a": deep}}, "metadata"),
+    ("PUT", "/recurring/r", lambda deep: {"kind": "a", "every": 60, "payload": deep}, "payload"),
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "what"), WRITES, ids=[f"{one[1]}-{one[3]}" for one in WRITES]
+)
+async def test_a_value_of_more_than_100_levels_is_refused_and_one_of_fewer_is_not(
+    served: Served, verb: str, path: str, body: Callable[[Any], Any], what: str
+) -> None:
+    await served.ok("POST", "/tasks", {"kind": "greet", "id": "one"})
+
+    refused = await served.call(verb, path, body(nested(101)))
+    await served.ok(verb, path, body(nested(98)))
+
+    assert refused.status_code == 422
+    fault = refused.json()["detail"][0]
+    assert "is nested more than 100 levels deep" in fault["msg"]
+    assert fault["msg"].startswith(what) or fault["loc"][-1] == what
+
+
+async def test_what_is_accepted_is_read_by_library_http_and_command_line(
+    served: Served, valkey_url: str, namespace: str
+) -> None:
+    deepest = nested(100)
+    await served.ok("POST", "/tasks", {"kind": "greet", "id": "one", "payload": deepest})
+    async with connect(valkey_url, namespace=namespace, adopt=True) as cb:
+        await cb.agents.register("mira")
+        (claimed,) = (await cb.tasks.claim("mira")).tasks
+        assert msgspec.json.decode(claimed.payload) == deepest
+        with pytest.raises(InvalidArgument, match="result is nested more than 100 levels"):
+            await cb.tasks.complete("one", fence=claimed.fence, result=nested(101))
+        await cb.tasks.complete("one", fence=claimed.fence, result=deepest)
+        found = await cb.tasks.get("one")
+    told = await served.ok("GET", "/tasks/one")
+    async with connect(served.url, namespace=namespace) as remote:
+        again = await remote.tasks.get("one")
+    ran = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "callboard.cli", "--url", valkey_url, "--adopt", "--json"),
+        *("--namespace", namespace, "tasks", "show", "one"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    shown = json.loads((await ran.communicate())[0])
+
+    assert ran.returncode == 0
+    for task in (found, again):
+        assert (msgspec.json.decode(bytes(task.payload)), task.result) == (deepest, deepest)
+    for one in (told["task"], shown):
+        assert (one["payload"], one["result"]) == (deepest, deepest)
+
+
+async def test_what_contains_itself_is_refused_as_too_deep(valkey_url: str, namespace: str) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    async with connect(valkey_url, namespace=namespace, adopt=True) as cb:
+        for value in (endless, msgspec.Raw(DEEP), nested(700)):
+            with pytest.raises(InvalidArgument, match="payload is nested more than 100 levels"):
+                await cb.tasks.submit("greet", value)
 
 
 async def test_a_frame_that_is_nested_too_deeply_is_refused_and_the_socket_stays(

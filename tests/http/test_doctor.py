@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from callboard.cli.doctor_coordinator import of_system
 from callboard.dispatch.dispatcher import DispatchState
 from callboard.http.system import EngineState, NamespaceState, RequestState, System
-from tests.chaos.processes import until
 from tests.engine.connection_support import Engine, free_port
 from tests.http.nodes import PROGRAM, Node, engine_of
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,7 +49,7 @@ def test_nobody_there_is_exit_code_3_and_says_how_to_start_one() -> None:
 
 def test_one_that_is_well_is_told_by_its_parts(valkey_url: str, namespace: str) -> None:
     with Node(*engine_of(valkey_url, namespace)) as node:
-        until(
+        block_until(
             lambda: node.ok("GET", "/system")["system"]["namespaces"][0]["swept_at"], "its janitor"
         )
         code, found = examined(node.url)
@@ -68,7 +69,7 @@ def test_an_engine_that_is_away_is_a_problem_with_a_cure(namespace: str) -> None
         Node("--url", engine.url, "--namespace", namespace) as node,
     ):
         engine.kill()
-        until(lambda: node.client.get("/ready").status_code == 503, "it is not ready")
+        block_until(lambda: node.client.get("/ready").status_code == 503, "it is not ready")
         code, found = examined(node.url)
 
     assert code == 1
@@ -138,6 +139,22 @@ def test_a_janitor_that_stands_still_is_a_problem() -> None:
     assert found[0].level == "problem"
     assert "40 s ago" in found[0].text
     assert found[1].level == "note"
+
+
+def test_a_coordinator_whose_clock_is_off_is_not_said_to_stand_still() -> None:
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    well = NamespaceState(
+        name="", is_connected=True, listeners=0, swept_at=ahead, dispatcher=dispatching(-300)
+    )
+    behind = msgspec.structs.replace(
+        well, swept_at=ahead - timedelta(minutes=10), dispatcher=dispatching(300)
+    )
+
+    for seconds, namespace in ((300, well), (-300, behind)):
+        time = datetime.now(UTC) + timedelta(seconds=seconds)
+        at = time.timestamp()
+        found = of_system(state(time=time, namespaces=[namespace]), at, at)
+        assert {one.level for one in found} == {"ok"}
 
 
 def test_a_dispatch_loop_that_stands_still_is_a_problem() -> None:

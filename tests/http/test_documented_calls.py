@@ -169,9 +169,9 @@ def test_the_page_for_newcomers_can_be_pasted_from_top_to_bottom(node: Node) -> 
         answer = paste(command, node)
         answers.append((command, answer))
         if "claims" in answer:
-            filled["FENCE"] = str(answer["claims"]["tasks"][0]["fence"])
+            filled["$FENCE"] = str(answer["claims"]["tasks"][0]["fence"])
         if "message_id" in answer:
-            filled["MESSAGE"] = answer["message_id"]
+            filled["$MESSAGE"] = answer["message_id"]
 
     assert len(answers) == 13
     assert [(command, answer) for command, answer in answers if answer["status"] != "success"] == []

@@ -7,8 +7,9 @@ from typing import Any
 
 from callboard.app import Callboard
 from callboard.domain.task import TaskSpec
-from tests.http.live_support import SECONDS, sse, until
+from tests.http.live_support import SECONDS, sse
 from tests.http.support import Served
+from tests.waiting import until
 
 
 async def submit(cb: Callboard, *ids: str, board: str = "default") -> None:

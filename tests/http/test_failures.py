@@ -9,8 +9,8 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.dispatch.agents import Agent, Behave, answers, completes, hangs, runn
 from tests.http.nodes import Node, engine_of
 from tests.http.socket_support import socket
 from tests.http.support import Served, serving
+from tests.waiting import block_until, until
 
 SECONDS = 40.0
 """More than anything here takes; a wait that meets it fails the test."""
@@ -58,12 +59,6 @@ class Clock:
             left -= 1.5
             while await cb.agents.sweep():
                 pass
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not await holds():
-            await asyncio.sleep(0.02)
 
 
 async def board_of(served: Served) -> Callboard:
@@ -532,15 +527,15 @@ def start_engine(binary: Any, path: Path) -> subprocess.Popen[bytes]:
             *("--save", "", "--appendonly", "no", "--logfile", str(path.with_suffix(".log"))),
         ]
     )
-    deadline = time.monotonic() + 10
     with redis.Redis(unix_socket_path=str(path)) as client:
-        while True:
-            try:
-                client.ping()
-                return server
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline, "the engine did not start"
-                time.sleep(0.01)
+
+        def answers() -> bool:
+            with suppress(redis.ConnectionError):
+                return bool(client.ping())
+            return False
+
+        block_until(answers, "the engine starts")
+    return server
 
 
 async def test_f17_the_same_task_again_is_one_task(coordinator: Served) -> None:

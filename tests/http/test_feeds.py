@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
-import callboard
 from callboard.app import Callboard
 from callboard.domain.agent import InstanceSpec
 from callboard.domain.event import Fact
 from callboard.engine.embedded import EmbeddedEngine
-from tests.http.live_support import SECONDS, sse, until
+from callboard.exceptions import EngineError
+from tests.http.live_support import sse
 from tests.http.support import Served, serving
+from tests.waiting import until
 
 TEAM = {
     "team": {"planner": "plan", "synthesizer": "write", "workers": ["read"]},
@@ -157,13 +158,14 @@ async def test_streams_live_through_an_engine_that_is_killed_and_miss_nothing(
                 os.kill(engine.pid, signal.SIGKILL)
                 await engine.ensure_running()
                 await until(lambda: cb.is_connected)
-                async with asyncio.timeout(SECONDS):
-                    while True:
-                        try:
-                            await cb.tasks.submit("greet", id="b")
-                            break
-                        except callboard.EngineError:
-                            await asyncio.sleep(0.05)
+
+                async def is_submitted() -> bool:
+                    with suppress(EngineError):
+                        await cb.tasks.submit("greet", id="b")
+                        return True
+                    return False
+
+                await until(is_submitted)
                 found = []
                 while "b" not in found:
                     block = await stream.next()

@@ -15,8 +15,9 @@ from callboard.http.live.hub import Hub
 from callboard.http.live.listeners import as_entries, as_frame
 from callboard.http.live.settings import LiveSettings
 from callboard.http.live.wanted import ALL, Wanted
-from tests.http.live_support import SECONDS, sse, until
+from tests.http.live_support import SECONDS, sse
 from tests.http.support import Served, serving
+from tests.waiting import until
 
 CREATED = Wanted.of(types=["task:created"])
 

@@ -168,6 +168,31 @@ async def test_a_key_for_one_agent_does_nothing_by_socket_with_the_claim_of_anot
     assert (refused, found.status.is_held) == ("not_permitted", True)
 
 
+async def test_a_key_for_one_agent_takes_nothing_by_socket_through_a_conflict(
+    valkey_url: str, namespace: str
+) -> None:
+    async with guarded(valkey_url, namespace) as (served, access):
+        key = await access.create("mira", role="work", namespaces=[namespace], agent="mira")
+        async with (
+            callboard.connect(valkey_url, namespace=namespace) as cb,
+            keyed_socket(served, key.secret) as ws,
+        ):
+            await cb.tasks.submit("greet", id="t")
+            said = {"kind": "task", "subject": "t", "id": "c", "parties": ["mira", "noor"]}
+            forged = {**said, "parties": [{"name": "noor", "value": 1}]}
+            refused = [
+                await ws.refused("call", operation="conflicts.report", arguments=forged),
+            ]
+            await ws.ask("call", operation="conflicts.report", arguments=said)
+            settled = {"conflict_id": "c", "inputs": {"priorities": {"mira": 2, "noor": 1}}}
+            refused.append(
+                await ws.refused("call", operation="conflicts.resolve", arguments=settled)
+            )
+        await access.revoke(key.key.id)
+
+    assert refused == ["not_permitted", "not_permitted"]
+
+
 async def sse_status(served: Served, path: str, secret: str) -> int:
     async with sse(served.port, path, authorization=f"Bearer {secret}") as stream:
         return stream.status

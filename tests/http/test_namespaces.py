@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -49,6 +49,11 @@ async def coordinating(url: str, namespace: str, **settings: Any) -> AsyncIterat
         await coordinator.stop()
 
 
+def by_hand(url: str, namespace: str) -> AbstractAsyncContextManager[Coordinator]:
+    """One that looks for work only in the test's own rounds: two at once share the names."""
+    return coordinating(url, namespace, recalls=False)
+
+
 def names(coordinator: Coordinator) -> set[str]:
     return {one.cb.namespace.name for one in coordinator.open_now()}
 
@@ -70,18 +75,31 @@ async def test_of_namespaces_beyond_the_bound_one_that_has_nothing_to_do_goes_fi
         assert names(coordinator) == {home, busy, new}
 
 
+async def test_one_that_is_asked_for_beyond_the_bound_is_served_though_all_others_have_work(
+    valkey_url: str, namespace: str
+) -> None:
+    home, first, second, new = (f"{namespace}-{name}" for name in ("home", "a", "b", "new"))
+    async with coordinating(valkey_url, home, namespaces_max=3, recalls=False) as coordinator:
+        for busy in (first, second):
+            await (await coordinator.board(busy)).tasks.submit("greet", delay=3_600)
+        cb = await coordinator.board(new)
+        await cb.tasks.submit("greet")
+
+        assert names(coordinator) == {home, second, new}
+
+
 async def test_a_namespace_with_work_is_served_after_a_restart_without_being_asked_for(
     valkey_url: str, namespace: str
 ) -> None:
     busy, again, idle = (f"{namespace}-{name}" for name in ("busy", "again", "idle"))
-    async with coordinating(valkey_url, namespace) as coordinator:
+    async with by_hand(valkey_url, namespace) as coordinator:
         await (await coordinator.board(busy)).tasks.submit("greet", delay=3_600)
         recurring = (await coordinator.board(again)).recurring
         await recurring.create("tick", "greet", every=3_600)
         await coordinator.board(idle)
         await coordinator._recalling.round()
 
-    async with coordinating(valkey_url, namespace) as coordinator:
+    async with by_hand(valkey_url, namespace) as coordinator:
         await coordinator._recalling.round()
         open_now = names(coordinator)
 
@@ -95,7 +113,7 @@ async def test_a_namespace_that_was_removed_is_not_made_again(
     valkey_url: str, namespace: str
 ) -> None:
     gone = f"{namespace}-gone"
-    async with coordinating(valkey_url, namespace) as coordinator:
+    async with by_hand(valkey_url, namespace) as coordinator:
         home = await coordinator.board(namespace)
         await home.access._serve([gone])
         await coordinator._recalling.round()

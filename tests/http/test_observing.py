@@ -77,18 +77,20 @@ def served_app(served: Served) -> Any:
 async def asked(
     app: Any, verb: str, path: str, query: bytes = b"", body: bytes = b""
 ) -> list[dict[str, Any]]:
-    """What an application answers to a request whose caller then goes away."""
+    """What an application answers to a request whose caller goes away once it is answered."""
     told: list[dict[str, Any]] = []
     parts = [{"type": "http.request", "body": body}]
+    is_begun = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
         if parts and verb != "GET":
             return parts.pop()
-        await asyncio.sleep(0.1)
+        await is_begun.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
         told.append(message)
+        is_begun.set()
 
     scope: dict[str, Any] = {"type": "http", "method": verb, "path": path, "headers": []}
     scope |= {"query_string": query, "state": {"caller": Caller(name="ci", role="work")}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 from collections.abc import Awaitable, Callable
@@ -581,8 +582,9 @@ async def test_what_is_no_json_is_refused(served: Served) -> None:
         ("/tasks?colour=red", ["query", "colour"]),
         ("/series/loss/points?tags={", ["query"]),
         ("/agents/a%20b/state", ["path", "agent"]),
+        ("/events/page?types=task:complete", ["query", "types"]),
     ],
-    ids=["no-number", "out-of-bounds", "unknown", "no-json", "no-name"],
+    ids=["no-number", "out-of-bounds", "unknown", "no-json", "no-name", "no-type"],
 )
 async def test_a_value_that_cannot_be_used_is_named_where_it_stands(
     served: Served, path: str, loc: list[str]
@@ -615,10 +617,12 @@ async def test_the_page_about_coordinating_can_be_sent_from_top_to_bottom(served
     page = (ROOT / "docs" / "how-to" / "coordinate-with-curl.md").read_text("utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     answers = []
-    fence = ""
+    known = {"$FENCE": "", "$PERMIT": ""}
 
     for command in re.split(r"\n(?=curl)", "\n".join(block.strip() for block in blocks)):
-        words = shlex.split(command.replace("FENCE", fence))
+        for name, value in known.items():
+            command = command.replace(name, value.replace('"', '\\"'))
+        words = shlex.split(command)
         address = next(word for word in words if word.startswith("http"))
         verb = words[words.index("-X") + 1] if "-X" in words else "GET"
         content = words[words.index("-d") + 1].encode() if "-d" in words else None
@@ -626,10 +630,12 @@ async def test_the_page_about_coordinating_can_be_sent_from_top_to_bottom(served
         response = await served.client.request(verb, path, content=content)
         answers.append((path, response.status_code))
         if path.endswith("/take"):
-            fence = str(response.json()["messages"][0]["fence"])
+            known["$FENCE"] = str(response.json()["messages"][0]["fence"])
+        if path.endswith("/admit"):
+            known["$PERMIT"] = json.dumps(response.json()["permit"])
 
     assert [one for one in answers if one[1] != 200] == []
-    assert len(answers) == 15
+    assert len(answers) == 16
     build = await served.ok("GET", "/contexts/release-2")
     assert build["context"]["fields"] == {"branch": "main", "build": 42}
 

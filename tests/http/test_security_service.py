@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.chaos.processes import until
 from tests.http.nodes import Node
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -57,17 +57,7 @@ def test_keys_are_made_used_and_revoked_over_rest(node: Node) -> None:
     def is_refused() -> bool:
         return asked(node, "GET", "/tasks", secret).status_code == 401
 
-    assert is_refused() or _within(2.0, is_refused)
-
-
-def _within(seconds: float, condition: Any) -> bool:
-    async def wait() -> bool:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.05)
-        return True
-
-    return asyncio.run(wait())
+    block_until(is_refused, "the key is refused", seconds=2)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +87,7 @@ def test_no_body_is_read_for_what_leads_nowhere(
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"connection: close" in answer
     if path.startswith("/keys"):
-        until(lambda: "may not access.revoke" in node.log, "it is in the log")
+        block_until(lambda: "may not access.revoke" in node.log, "it is in the log")
 
 
 def test_only_a_key_of_all_namespaces_makes_keys(node: Node) -> None:

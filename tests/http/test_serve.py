@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -19,10 +20,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.chaos.processes import until
 from tests.dispatch.agents import completes, hangs, running
 from tests.engine.connection_support import Engine, free_port
 from tests.http.nodes import PROGRAM, Node, engine_of, refused
+from tests.waiting import block_until, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -272,7 +273,7 @@ def test_with_a_certificate_callers_use_https_and_a_hangup_brings_the_new_one(
         new_key.replace(key)
         new_cert.replace(cert)
         node.signal(signal.SIGHUP)
-        until(lambda: served_certificate(node) != first, "the new certificate")
+        block_until(lambda: served_certificate(node) != first, "the new certificate")
 
     assert node.url.startswith("https://")
     assert answer.status_code == 200
@@ -304,7 +305,7 @@ def test_on_a_cluster_it_serves_named_namespaces_and_refuses_the_default_one() -
     port = free_port()
     with Engine("--cluster-enabled", "yes", port=port) as engine:
         engine.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-        until(
+        block_until(
             lambda: (
                 "cluster_state:ok" in str(engine.admin.execute_command("CLUSTER INFO"))
                 or "'cluster_state': 'ok'" in str(engine.admin.execute_command("CLUSTER INFO"))
@@ -341,10 +342,12 @@ def test_a_request_under_way_is_answered_before_the_end(
         port = int(node.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as caller:
             caller.sendall(head + body[:5])
-            until(lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it")
+            block_until(
+                lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it"
+            )
             node.client.close()
             node.signal(number)
-            until(lambda: "Stopping" in node.log, "the log to say that it stops")
+            block_until(lambda: "Stopping" in node.log, "the log to say that it stops")
             caller.sendall(body[5:])
             answer = caller.makefile("rb").read()
         code = node.wait()
@@ -363,7 +366,9 @@ def test_a_request_whose_rest_never_comes_is_told_to_ask_elsewhere(
             caller.sendall(
                 b"POST /tasks HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{"
             )
-            until(lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it")
+            block_until(
+                lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it"
+            )
             node.signal(signal.SIGTERM)
             answer = caller.makefile("rb").read()
         code = node.wait()
@@ -381,7 +386,7 @@ def test_while_it_lingers_it_says_that_it_is_not_ready_and_still_serves(
 ) -> None:
     with Node(*engine_of(valkey_url, namespace), "--linger", "30s") as node:
         node.signal(signal.SIGTERM)
-        until(lambda: node.client.get("/ready").status_code == 503, "it is not ready")
+        block_until(lambda: node.client.get("/ready").status_code == 503, "it is not ready")
         refusal = node.client.get("/ready")
         node.ok("POST", "/tasks", {"kind": "greet"})
         node.signal(signal.SIGTERM)
@@ -404,7 +409,7 @@ def test_streams_end_at_the_stop_and_do_not_keep_it(valkey_url: str, namespace: 
 
         reader = threading.Thread(target=listen)
         reader.start()
-        until(lambda: node.ok("GET", "/system")["system"]["namespaces"][0]["listeners"], "it")
+        block_until(lambda: node.ok("GET", "/system")["system"]["namespaces"][0]["listeners"], "it")
         node.signal(signal.SIGTERM)
         code = node.wait()
         reader.join(30)
@@ -423,9 +428,11 @@ def test_a_second_signal_ends_it_though_a_request_never_does(
             caller.sendall(
                 b"POST /tasks HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n{"
             )
-            until(lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it")
+            block_until(
+                lambda: node.ok("GET", "/system")["system"]["requests"]["in_flight"] == 2, "it"
+            )
             node.signal(signal.SIGTERM)
-            until(lambda: "Stopping" in node.log, "the log to say that it stops")
+            block_until(lambda: "Stopping" in node.log, "the log to say that it stops")
             node.signal(signal.SIGTERM)
             code = node.wait()
 
@@ -453,6 +460,34 @@ def test_the_service_manager_is_told_of_ready_alive_and_stopping(
     assert told[1:3] == ["WATCHDOG=1", "WATCHDOG=1"]
 
 
+def test_of_several_processes_only_their_parent_speaks_to_the_service_manager(
+    valkey_url: str, namespace: str, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
+        told: list[tuple[str, int]] = []
+
+        def hear_until(text: str) -> None:
+            while not told or not told[-1][0].startswith(text):
+                said, ancillary, _, _ = manager.recvmsg(1024, 1024)
+                told.append((said.decode(), struct.unpack("3i", ancillary[0][2])[0]))
+
+        with Node(*engine_of(valkey_url, namespace), "--workers", "2", env=env) as node:
+            hear_until("READY=1\n")
+            behind = block_until(lambda: pids_behind(node, 2), "both answer")
+            hear_until("WATCHDOG=1")
+            node.signal(signal.SIGTERM)
+            hear_until("STOPPING=1")
+            assert node.wait() == 0
+
+    assert {pid for _, pid in told} == {node.pid}
+    assert node.pid not in behind
+    assert [text.partition("\n")[0] for text, _ in told].count("READY=1") == 1
+
+
 # Several processes on one port
 
 
@@ -460,10 +495,10 @@ def test_several_processes_share_a_port_and_one_that_dies_is_begun_again(
     valkey_url: str, namespace: str
 ) -> None:
     with Node(*engine_of(valkey_url, namespace), "--workers", "2") as node:
-        first = until(lambda: pids_behind(node, 2), "both answer")
+        first = block_until(lambda: pids_behind(node, 2), "both answer")
         victim = first.pop()
         os.kill(victim, signal.SIGKILL)
-        until(lambda: pids_behind(node, 2) - {victim} == pids_behind(node, 2), "another one")
+        block_until(lambda: pids_behind(node, 2) - {victim} == pids_behind(node, 2), "another one")
         second = pids_behind(node, 2)
         code = node.stop()
 
@@ -475,13 +510,79 @@ def test_several_processes_share_a_port_and_one_that_dies_is_begun_again(
 
 def test_processes_end_where_their_parent_is_killed(valkey_url: str, namespace: str) -> None:
     with Node(*engine_of(valkey_url, namespace), "--workers", "2") as node:
-        children = until(lambda: pids_behind(node, 2), "both answer")
+        children = block_until(lambda: pids_behind(node, 2), "both answer")
         node.kill()
         try:
-            until(lambda: not [pid for pid in children if is_alive(pid)], "the children to end")
+            block_until(
+                lambda: not [pid for pid in children if is_alive(pid)], "the children to end"
+            )
         finally:
             for pid in filter(is_alive, children):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_any_of_several_processes_answers_for_all_and_no_sum_falls_when_one_is_killed(
+    valkey_url: str, namespace: str, tmp_path: Path
+) -> None:
+    env = {"TMPDIR": str(tmp_path)}
+    with Node(*engine_of(valkey_url, namespace), "--workers", "2", env=env) as node:
+        pids = block_until(lambda: pids_behind(node, 2), "both answer")
+        for number in range(30):  # Each by a connection of its own, and so by either.
+            body = {"id": f"t-{number}", "kind": "greet"}
+            httpx2.post(node.url + "/tasks", json=body, timeout=20).raise_for_status()
+        by_process: dict[int, Any] = {}
+        while by_process.keys() < pids:
+            system = httpx2.get(node.url + "/system", timeout=20).json()["system"]
+            by_process[system["pid"]] = system
+        sums = [submits_in(httpx2.get(node.url + "/metrics", timeout=20).text) for _ in range(20)]
+        summary = httpx2.get(node.url + "/metrics/summary", timeout=20).json()["performance"]
+        os.kill(pids.pop(), signal.SIGKILL)
+        block_until(lambda: pids_behind(node, 2), "another one")
+        afterwards = submits_in(httpx2.get(node.url + "/metrics", timeout=20).text)
+        rest = node.ok("GET", "/system")["system"]["requests"]["total"]
+        folders = list(tmp_path.iterdir())
+        assert node.stop() == 0
+
+    for pid, system in by_process.items():
+        assert system["processes"][0]["pid"] == pid
+        assert {one["pid"] for one in system["processes"]} == by_process.keys()
+        assert system["requests"]["total"] >= 30
+        assert [one["name"] for one in system["namespaces"]] == [namespace]
+    assert sums == [30] * 20
+    assert summary["total_requests"] >= 50
+    assert afterwards == 30
+    assert rest > 50
+    assert len(folders) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_hangs_is_ended_and_another_begun(
+    valkey_url: str, namespace: str, tmp_path: Path
+) -> None:
+    settings = "HANG_SECONDS, workers.BEAT_SECONDS = 5.0, 0.2"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"from callboard.http import workers\nworkers.{settings}\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    with Node(*engine_of(valkey_url, namespace), "--workers", "2", env=env) as node:
+        first = block_until(lambda: pids_behind(node, 2), "both answer")
+        victim = first.pop()
+        os.kill(victim, signal.SIGSTOP)
+        block_until(lambda: f"Process {victim} has hung" in node.log, "it is noticed")
+        second = block_until(lambda: pids_behind(node, 2), "another one")
+        code = node.stop()
+
+    assert victim not in second
+    assert first < second
+    assert not is_alive(victim)
+    assert code == 0
+
+
+def submits_in(text: str) -> int:
+    """The submits that the metrics have counted."""
+    line = 'callboard_http_requests_total{method="POST",route="/tasks",status="2xx"}'
+    (found,) = (one for one in text.splitlines() if one.startswith(line))
+    return int(found.rpartition(" ")[2])
 
 
 def pids_behind(node: Node, number: int) -> set[int]:
@@ -534,15 +635,14 @@ async def test_it_hands_out_the_tasks_of_the_boards_it_is_told_and_pushes_as_it_
                 spec["requirements"] = {"capabilities": [name]}
                 await ok("POST", "/tasks?board=elsewhere", spec)
 
-            async with asyncio.timeout(30):
-                while True:
-                    found = [
-                        (await ok("GET", f"/tasks/{name}?board=elsewhere"))["task"]
-                        for name in ("hung", "healthy")
-                    ]
-                    if all(task["status"] in ("done", "failed") for task in found):
-                        break
-                    await asyncio.sleep(0.05)
+            async def ended() -> list[Any]:
+                tasks = [
+                    (await ok("GET", f"/tasks/{name}?board=elsewhere"))["task"]
+                    for name in ("hung", "healthy")
+                ]
+                return tasks if all(one["status"] in ("done", "failed") for one in tasks) else []
+
+            found = await until(ended)
 
     assert [task["status"] for task in found] == ["failed", "done"]
     assert "0.2 s" in found[0]["error"]["message"]

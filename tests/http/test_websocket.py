@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as socketlib
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -12,12 +13,14 @@ import callboard
 from callboard.app import Callboard
 from callboard.domain.message import MessageSpec
 from callboard.domain.task import Status, TaskSpec
-from callboard.exceptions import AgentNotFound
+from callboard.engine.outage import voice_of
+from callboard.exceptions import AgentNotFound, OutcomeUnknown
 from callboard.http.live.settings import LiveSettings
 from callboard.http.live.websocket import AT_ONCE, Session
-from tests.http.live_support import SECONDS, until
+from tests.http.live_support import SECONDS
 from tests.http.socket_support import agent_socket, socket
 from tests.http.support import Served, serving
+from tests.waiting import until
 
 
 async def board_of(served: Served) -> Callboard:
@@ -156,9 +159,11 @@ async def test_a_process_that_was_given_up_has_to_register_again(
         async with agent_socket(served.port, heartbeat_interval=0.1) as ws:
             await ws.ask("subscribe", work={"lease": 600})
             await ws.next("task")
-        async with asyncio.timeout(SECONDS):
-            while (await cb.tasks.get("a")).status is not Status.PENDING:
-                await asyncio.sleep(0.02)
+
+        async def is_back() -> bool:
+            return (await cb.tasks.get("a")).status is Status.PENDING
+
+        await until(is_back)
         async with socket(served.port) as again:
             refusal = await again.refused("resume", agent="mira", session=ws.session)
 
@@ -176,10 +181,33 @@ async def test_an_open_socket_is_the_heartbeat_of_its_process(served: Served) ->
 
     async with agent_socket(served.port, heartbeat_interval=0.3):
         first = (await cb.agents.get("mira")).last_heartbeat
-        async with asyncio.timeout(SECONDS):
-            while (await cb.agents.get("mira")).last_heartbeat == first:
-                await asyncio.sleep(0.02)
+
+        async def is_heard() -> bool:
+            return (await cb.agents.get("mira")).last_heartbeat != first
+
+        await until(is_heard)
         assert (await cb.agents.get("mira")).status == "active"
+
+
+async def test_a_heartbeat_that_failed_is_forgotten_with_the_next_that_does_not(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cb = await board_of(served)
+    engine = f"of-{served.port}:1"
+    heartbeat, failed = cb.agents.heartbeat, asyncio.Event()
+
+    async def once_late(*given: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise OutcomeUnknown("Late.", engine=engine, reason="no answer")
+        return await heartbeat(*given)
+
+    monkeypatch.setattr(cb.agents, "heartbeat", once_late)
+    async with agent_socket(served.port, heartbeat_interval=0.3):
+        await until(lambda: voice_of(engine).tries)
+        await until(lambda: voice_of(engine).since is None)
+
+    assert voice_of(engine).tries == 1
 
 
 async def test_who_leaves_gives_back_at_once(served: Served) -> None:
@@ -216,9 +244,185 @@ async def test_messages_come_and_those_not_acknowledged_come_again_on_the_next_s
     assert [first["message"]["payload"], second["message"]["payload"]] == ["one", "two"]
     assert (found["id"], found["payload"]) == ("m2", "two")
     assert refusal == "lease_lost"
-    async with asyncio.timeout(SECONDS):
-        while (await cb.messages.get("m2")).status != "read":
-            await asyncio.sleep(0.01)
+    assert (await cb.messages.get("m2")).status == "read"
+
+
+async def test_an_ack_is_answered_once_the_message_is_read_and_holds_up_nothing_meanwhile(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cb = await board_of(served)
+    may_end = asyncio.Event()
+    acknowledge = cb.messages.acknowledge_many
+
+    async def late(taken: Any) -> Any:
+        await may_end.wait()
+        return await acknowledge(taken)
+
+    monkeypatch.setattr(cb.messages, "acknowledge_many", late)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox=True)
+        await cb.messages.send_many([message(f"m{i}") for i in range(3)])
+        for _ in range(3):
+            await ws.next("message")
+        numbers = [await ws.send("ack", message=one) for one in ("m0", ["m1", "m2"])]
+        await ws.ask("call", operation="agents.get", arguments={"agent": "mira"})
+        early = [frame for frame in ws.kept if frame.get("id") in numbers]
+        may_end.set()
+        answers = [(await ws.answer(number))["result"] for number in numbers]
+        found = [(await cb.messages.get(f"m{i}")).status for i in range(3)]
+
+    assert early == []
+    assert answers == [True, True]
+    assert found == ["read", "read", "read"]
+
+
+async def test_an_ack_of_what_is_another_takers_by_now_is_refused_and_the_others_hold(
+    served: Served,
+) -> None:
+    cb = await board_of(served)
+    await cb.messages.send_many([message("m1"), message("m2")])
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox={"limit": 2})  # so that it takes none that came back
+        first = (await ws.next("message"))["message"]
+        await ws.next("message")
+        await cb.messages.release_ids("mira", [("m1", first["fence"])])
+        taken = await cb.messages.take("mira", 2)
+        refusal = await ws.refused("ack", message=["m1", "unknown", "m2"])
+        found = [(await cb.messages.get(name)).status for name in ("m1", "m2")]
+
+    assert [one.id for one in taken] == ["m1"]
+    assert refusal == "lease_lost"
+    assert found == ["delivered", "read"]
+
+
+async def test_a_broadcast_is_read_when_its_ack_is_answered_but_for_one_behind_an_open_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cb = await board_of(served)
+    may_move = asyncio.Event()
+    heard = cb.messages.heard
+
+    async def late(*told: Any, **how: Any) -> Any:
+        await may_move.wait()
+        return await heard(*told, **how)
+
+    monkeypatch.setattr(cb.messages, "heard", late)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox=True)
+        for n in range(3):
+            await cb.messages.broadcast(n)
+        names = [(await ws.next("message"))["message"]["id"] for _ in range(3)]
+        behind = await ws.ask("ack", message=names[1])
+        number = await ws.send("ack", message=names[0])
+        await ws.ask("call", operation="agents.get", arguments={"agent": "mira"})
+        early = [frame for frame in ws.kept if frame.get("id") == number]
+        may_move.set()
+        await ws.answer(number)
+        found = [(await cb.messages.why(name, agent="mira")).status for name in names]
+
+    assert behind is True, "it is read with the one before it"
+    assert early == []
+    assert found == ["read", "read", "pending"]
+
+
+async def test_acks_that_cannot_be_are_refused_in_a_few_words_and_read_no_faster_than_answered(
+    valkey_url: str, namespace: str
+) -> None:
+    live = LiveSettings(calls_max=10)
+    async with serving(valkey_url, namespace=namespace, live=live) as served:
+        async with agent_socket(served.port) as ws:
+            await ws.ask("subscribe", inbox=True)
+            long = await ws.answer(await ws.send("ack", message="x" * 400_000))
+            many = await ws.refused("ack", message=["m"] * 1_001)
+        hub = (await served.coordinator.served(namespace)).hub
+        await until(lambda: not len(hub.outlets))
+        stuck = await deaf_socket(
+            served.port, b'{"type":"register","agent":"noor"}', b'{"type":"subscribe","inbox":true}'
+        )
+        (session,) = hub.outlets._open
+        assert isinstance(session, Session)
+        sending = asyncio.create_task(
+            send_texts(stuck, *[b'{"type":"ack","message":"m"}'] * 50_000)
+        )
+        loop = asyncio.get_running_loop()
+        await until(lambda: session.sending_since and loop.time() - session.sending_since > 0.5)
+        under_way = len(session._calls)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        stuck.close()
+
+    assert (long["code"], many) == ("invalid_argument", "invalid_argument")
+    assert len(str(long)) < 1_000
+    assert under_way <= 10
+
+
+async def test_a_message_that_comes_again_on_an_open_socket_takes_no_second_place(
+    served: Served,
+) -> None:
+    cb = await board_of(served)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox={"limit": 2})
+        await cb.messages.send_many([message("m0"), message("m1")])
+        first = (await ws.next("message"))["message"]
+        await ws.next("message")
+        await ws.ask("ack", message="m1")
+        await cb.messages.release_ids("mira", [("m0", first["fence"])])
+        again = (await ws.next("message"))["message"]
+        await ws.ask("ack", message="m0")
+        await cb.messages.send_many([message("m2"), message("m3")])
+        found = [(await ws.next("message"))["message"]["id"] for _ in range(2)]
+
+    assert (again["id"], again["deliveries"]) == ("m0", 2)
+    assert found == ["m2", "m3"], "none is acknowledged, so both have a place"
+
+
+@pytest.mark.parametrize("operation", ["acknowledge_ids", "release_ids", "reply_to"])
+async def test_a_message_that_a_call_ends_gives_its_place_to_the_next_at_once(
+    served: Served, operation: str
+) -> None:
+    cb = await board_of(served)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox={"limit": 1})
+        await cb.messages.send_request("mira", "how much?", timeout=SECONDS)
+        first = (await ws.next("message"))["message"]
+        await cb.messages.send("mira", id="m2", priority="high")
+        arguments: dict[str, Any] = {"agent": "mira", "taken": [[first["id"], first["fence"]]]}
+        if operation == "reply_to":
+            arguments = {"agent": "mira", "request_id": first["id"], "fence": first["fence"]}
+        await ws.ask("call", operation=f"messages.{operation}", arguments=arguments)
+        following = (await ws.next("message"))["message"]
+        refusal = await ws.refused("ack", message=first["id"])
+
+    assert following["id"] != first["id"]
+    assert refusal == "lease_lost"
+
+
+async def test_a_call_with_an_older_fence_leaves_a_message_open(served: Served) -> None:
+    cb = await board_of(served)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox={"limit": 1})
+        await cb.messages.send("mira", id="m1")
+        found = (await ws.next("message"))["message"]
+        arguments = {"agent": "mira", "taken": [["m1", found["fence"] + 1]]}
+        await ws.ask("call", operation="messages.acknowledge_ids", arguments=arguments)
+        answer = await ws.ask("ack", message="m1")
+
+    assert answer is True
+
+
+async def test_a_message_that_was_ended_elsewhere_gives_up_its_place_when_it_would_be_renewed(
+    served: Served,
+) -> None:
+    cb = await board_of(served)
+    async with agent_socket(served.port) as ws:
+        await ws.ask("subscribe", inbox={"limit": 1, "lease": 0.3})
+        await cb.messages.send("mira", id="m1")
+        first = (await ws.next("message"))["message"]
+        await cb.messages.acknowledge_ids("mira", [("m1", first["fence"])])
+        await cb.messages.send("mira", id="m2")
+        following = (await ws.next("message"))["message"]
+
+    assert following["id"] == "m2"
 
 
 async def test_no_more_messages_are_sent_than_may_be_open(served: Served) -> None:
@@ -454,10 +658,14 @@ async def deaf_socket(port: int, *texts: bytes) -> socketlib.socket:
     lines += ["sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="]
     await loop.sock_sendall(deaf, ("\r\n".join(lines) + "\r\n\r\n").encode())
     assert b"101" in (await loop.sock_recv(deaf, 1_000))
-    for text in texts:
-        masked = bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text
-        await loop.sock_sendall(deaf, masked)
+    await send_texts(deaf, *texts)
     return deaf
+
+
+async def send_texts(deaf: socketlib.socket, *texts: bytes) -> None:
+    """Frames of less than 126 bytes each."""
+    masked = [bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text for text in texts]
+    await asyncio.get_running_loop().sock_sendall(deaf, b"".join(masked))
 
 
 async def test_a_wait_that_takes_too_long_and_a_value_of_a_wrong_type_leave_the_socket_open(

@@ -8,8 +8,9 @@ import callboard
 from callboard.app import Callboard
 from callboard.domain.task import Status, TaskSpec
 from callboard.http.live.settings import LiveSettings
-from tests.http.live_support import SECONDS, sse, until
+from tests.http.live_support import sse
 from tests.http.support import Served, serving
+from tests.waiting import until
 
 
 async def board_of(served: Served) -> Callboard:
@@ -23,9 +24,10 @@ async def complete(served: Served, task: dict, result: object = None) -> None:
 
 
 async def standing(cb: Callboard, task_id: str, status: Status) -> None:
-    async with asyncio.timeout(SECONDS):
-        while (await cb.tasks.get(task_id)).status is not status:
-            await asyncio.sleep(0.01)
+    async def is_there() -> bool:
+        return (await cb.tasks.get(task_id)).status is status
+
+    await until(is_there)
 
 
 async def test_an_agent_reads_a_task_completes_it_and_reads_the_next(served: Served) -> None:
@@ -92,9 +94,11 @@ async def test_nothing_is_kept_for_an_agent_whose_stream_has_ended(served: Serve
 
 async def until_waiting(cb: Callboard, count: int = 1) -> None:
     key = f"{cb.namespace.keys.prefix}tasks:default:waiters"
-    async with asyncio.timeout(SECONDS):
-        while await cb.namespace.connection.call("ZCARD", key) != count:
-            await asyncio.sleep(0.01)
+
+    async def are_waiting() -> bool:
+        return bool(await cb.namespace.connection.call("ZCARD", key) == count)
+
+    await until(are_waiting)
 
 
 async def test_what_was_not_begun_goes_to_others_after_the_stream_broke_and_counts_no_crash(
@@ -187,9 +191,11 @@ async def test_an_agent_that_reads_nothing_new_still_counts_as_there(served: Ser
 
     async with sse(served.port, "/agents/mira/tasks/stream"):
         first = (await cb.agents.get("mira")).last_heartbeat
-        async with asyncio.timeout(SECONDS):
-            while (await cb.agents.get("mira")).last_heartbeat == first:
-                await asyncio.sleep(0.05)
+
+        async def is_heard() -> bool:
+            return (await cb.agents.get("mira")).last_heartbeat != first
+
+        await until(is_heard)
 
 
 async def test_an_agent_that_nobody_knows_is_told_so_before_the_stream_begins(
@@ -210,9 +216,11 @@ async def test_with_renewals_a_lease_outlives_its_time_while_the_stream_is_open(
     async with sse(served.port, "/agents/mira/tasks/stream?lease=0.6&renew=true") as stream:
         task = (await stream.until("task")).json
         began = (await cb.tasks.get("a")).until
-        async with asyncio.timeout(SECONDS):
-            while (await cb.tasks.get("a")).until == began:
-                await asyncio.sleep(0.05)
+
+        async def is_renewed() -> bool:
+            return (await cb.tasks.get("a")).until != began
+
+        await until(is_renewed)
         await complete(served, task)
 
 

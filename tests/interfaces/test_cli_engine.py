@@ -62,14 +62,30 @@ def test_an_engine_that_is_nearly_full_is_a_problem() -> None:
     ("server", "level", "said"),
     [
         (1000.5, "ok", "within"),
-        (1031.0, "note", "30.0 s behind"),
-        (970.0, "note", "30.0 s ahead of"),
+        (1030.5, "note", "30.0 s behind"),
+        (970.5, "note", "30.0 s ahead of"),
     ],
 )
 def test_a_clock_that_is_off_is_noted(server: float, level: str, said: str) -> None:
     found = doctor.of_clock(server, 1000.0, 1001.0)
 
     assert found.level == level
+    assert said in found.text
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (1000.0, "unknown"),
+        (1003.9, "unknown"),
+        (1004.5, "unknown"),
+        (1031.0, "29.0 s behind"),
+    ],
+)
+def test_a_slow_answer_is_not_taken_for_a_clock_that_is_off(server: float, said: str) -> None:
+    found = doctor.of_clock(server, 1000.0, 1004.0)
+
+    assert found.level == "note"
     assert said in found.text
 
 

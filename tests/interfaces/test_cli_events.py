@@ -21,6 +21,14 @@ def test_a_place_that_is_none_is_exit_code_2(cli: Cli, arguments: list[str]) -> 
     assert ran.err.startswith("Error: ")
 
 
+@pytest.mark.parametrize("how", [["--no-follow"], []])
+def test_a_type_that_no_event_has_is_refused_with_the_nearest(cli: Cli, how: list[str]) -> None:
+    ran = cli("--json", "tail", *how, "--type", "task:*", "--type", "task:complete")
+
+    assert (ran.code, ran.error["details"]) == (2, {"field": "types"})
+    assert "Did you mean task:completed?" in ran.error["message"]
+
+
 def test_what_happened_is_told_a_line_a_fact(cli: Cli) -> None:
     task = cli.add("greet")
     cli.claim()

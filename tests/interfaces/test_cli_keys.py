@@ -36,6 +36,27 @@ def test_what_makes_no_key_is_refused(cli: Cli, arguments: list[str]) -> None:
     assert ran.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["keys", "create", "ci", "--role", "nope"], "none of read, work, operate, admin."),
+        (["keys", "create", "ci", "--role", "Operat"], "Did you mean 'operate'?"),
+        (["tasks", "list", "--status", "pendin"], "Did you mean 'pending'?"),
+        (["breakers", "force", "x", "ajar"], "none of closed, open, half-open."),
+        (["tasks", "list", "--limit", "x"], "This takes a whole number."),
+        (["keys", "create", "ci", "--rate", "x"], "This takes a number."),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_in_this_program_s_words(
+    cli: Cli, given: list[str], said: str
+) -> None:
+    ran = cli("--json", *given)
+
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert said in ran.error["message"]
+    assert "Value error" not in ran.error["message"]
+
+
 @pytest.mark.parametrize("command", ["show", "revoke"])
 def test_a_key_that_is_not_there_is_not_found(cli: Cli, command: str, name: str) -> None:
     cli.json("keys", "create", name)

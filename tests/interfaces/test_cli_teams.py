@@ -92,6 +92,28 @@ def test_a_standing_host_is_not_started_on_an_engine_that_nobody_else_reaches(
     assert "--data .callboard" in ran.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("teams", "host", "TEAM"),
+        ("run", "TEAM", "count"),
+        ("run", "TEAM", "count", "--detach"),
+    ],
+    ids=["host", "run", "detach"],
+)
+def test_where_it_cannot_be_hosted_that_is_said_before_a_coordinator_is_asked(
+    team: Path, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    given = [str(team) if one == "TEAM" else one for one in command]
+
+    # Nobody listens there.
+    ran = run_alone(*given, "--url", "http://127.0.0.1:1", cwd=tmp_path)
+
+    assert ran.code == 2
+    assert "not hosted over HTTP" in ran.err
+    assert "callboard teams host team.yaml --url redis://" in ran.err
+
+
 # Teams by name and version
 
 

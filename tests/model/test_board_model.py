@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,22 +26,16 @@ from hypothesis.stateful import (
 )
 
 from callboard.domain.event import parse_facts
-from callboard.domain.task import Requirements, TaskSpec, parse_record
+from callboard.domain.record import parse_record
+from callboard.domain.task import Requirements, TaskSpec
 from callboard.engine import codec
-from callboard.engine.connection import Connection
 from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
+from tests.model.bench import CALL_US, PHASES, START_US, Bench, examples
 from tests.model.plain_board import HELD, Agent, Item, Plain, Submission
 
-EXAMPLES = int(os.environ.get("CALLBOARD_MODEL_EXAMPLES", "300"))
+EXAMPLES = examples(300)
 STEPS = 50
-PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
-if not os.environ.get("CALLBOARD_MODEL_NO_SHRINK"):
-    PHASES.append(Phase.shrink)
-START_US = 1_800_000_000_000_000
-# Between two calls: no multiple of it is a multiple of what a point of priority is worth,
-# so no two tasks get the same score.
-CALL_US = 1_007
 BOARDS = ("default", "side")
 STATE_WORDS = {
     "b": "blocked",
@@ -78,27 +72,6 @@ class Request(NamedTuple):
 
     name: str
     arguments: tuple[Any, ...]
-
-
-class Bench:
-    """One connection, and the loop that it lives on, for all examples."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = asyncio.Runner()
-        self.connection = self.run(self._open(url))
-
-    async def _open(self, url: str) -> Connection:
-        return await Connection.open(url, name="model")
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        async def awaited() -> Any:
-            return await work
-
-        return self.runner.run(awaited())
-
-    def close(self) -> None:
-        self.run(self.connection.close())
-        self.runner.close()
 
 
 class Engine:
@@ -151,7 +124,7 @@ class Engine:
 
     async def submit(self, board: str, specs: list[Submission]) -> tuple:
         rows = [value for spec in specs for value in codec.row_of(_spec(spec))]
-        status, reply = await self._call("task_submit", board, len(specs), "model", *rows)
+        status, reply = await self._call("task_submit", board, len(specs), "model", "", *rows)
         return ("ok", reply[0].decode()) if status == "ok" else (status,)
 
     async def claim(
@@ -873,7 +846,7 @@ def _scores(raw: Any) -> dict[str, int]:
 
 @pytest.fixture
 def bench(engine_url: str) -> Iterator[Bench]:
-    bench = Bench(engine_url)
+    bench = Bench(engine_url, "model")
     yield bench
     bench.close()
 

@@ -9,35 +9,30 @@ it in that very step, by a victim from a cycle of those who were stuck, and no o
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import uuid
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from callboard.domain.lock import claim_owner
-from callboard.domain.task import TaskSpec, parse_record
+from callboard.domain.record import parse_record
+from callboard.domain.task import TaskSpec
 from callboard.engine import codec
-from callboard.engine.connection import Connection
 from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
 from callboard.engine.lock_codec import incident_of, pairs_of
+from tests.model.bench import CALL_US, PHASES, START_US, Bench, examples
 from tests.model.plain_locks import Plain, Wait
 
-EXAMPLES = int(os.environ.get("CALLBOARD_MODEL_EXAMPLES", "60"))
+EXAMPLES = examples(60)
 STEPS = 40
 SEQUENCES = 60
 SEQUENCE_STEPS = 60
-PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
-if not os.environ.get("CALLBOARD_MODEL_NO_SHRINK"):
-    PHASES.append(Phase.shrink)
-START_US = 1_800_000_000_000_000
-CALL_US = 1_007
 NAMES = ("a", "b", "c/x", "c/y", "c/**", "s")
 OWNERS = ("ann", "bob", "cat", "t1", "t2", "t3")
 """Three tokens, and three that stand for the claims of tasks."""
@@ -51,27 +46,6 @@ PRIORITY = st.sampled_from([0, 0, 0, -3, 2])
 WAITS = st.sampled_from([0, 4_000, 60_000, 60_000, 60_000])
 LEASES = st.sampled_from([3_000, 600_000, 600_000])
 LOST = st.sampled_from([False, False, False, True])
-
-
-class Bench:
-    """One connection, and the loop that it lives on, for all examples."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = asyncio.Runner()
-        self.connection: Connection = self.run(self._open(url))
-
-    async def _open(self, url: str) -> Connection:
-        return await Connection.open(url, name="lock-model")
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        async def awaited() -> Any:
-            return await work
-
-        return self.runner.run(awaited())
-
-    def close(self) -> None:
-        self.run(self.connection.close())
-        self.runner.close()
 
 
 class Engine:
@@ -92,7 +66,7 @@ class Engine:
         profile = "worker;;;;"
         self.call("agent_register", "mira", profile, "", 9, 86_400_000, "", 9, 0, "", "")
         rows = [value for task in TASKS for value in codec.row_of(TaskSpec(kind="work", id=task))]
-        self.call("task_submit", "b", len(TASKS), "model", *rows)
+        self.call("task_submit", "b", len(TASKS), "model", "", *rows)
         reply = self.bench.run(
             self.functions.call("task_claim", "b", "mira", "", "", 3, 3, 0, 3_600_000)
         )
@@ -578,7 +552,7 @@ def _step(chance: random.Random) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def bench(engine_url: str) -> Iterator[Bench]:
-    opened = Bench(engine_url)
+    opened = Bench(engine_url, "lock-model")
     yield opened
     opened.close()
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
 
 import callboard
 from callboard import BreakerPolicy
-from tests.chaos.processes import Program, Stage
+from tests.chaos.processes import Program
+from tests.race import support
 
-PROGRAMS = Path(__file__).parent / "programs"
 API = "external-api"
 CALLERS, EACH = 4, 25
 
@@ -20,29 +20,15 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-async def cb(valkey_url: str, namespace: str) -> AsyncIterator[callboard.Callboard]:
-    async with callboard.connect(valkey_url, namespace=namespace) as opened:
-        yield opened
-
-
-@pytest.fixture
 def callers(cb: callboard.Callboard, valkey_url: str, namespace: str) -> Iterator[list[Program]]:
     """Processes that have opened the test's namespace."""
-    stage = Stage(PROGRAMS)
-    try:
-        for _ in range(CALLERS):
-            stage.start("caller", url=valkey_url, namespace=namespace)
-        for program in stage.programs:
-            assert program.hear() == "ready"
-        yield stage.programs
-    finally:
-        stage.close()
+    each = [{"namespace": namespace}] * CALLERS
+    with support.racing("caller", *each, url=valkey_url) as programs:
+        yield programs
 
 
 def all_do(callers: list[Program], **message: Any) -> list[Any]:
-    for caller in callers:
-        caller.tell(**message)
-    return [part for caller in callers for part in caller.hear()]
+    return list(chain.from_iterable(support.all_do(callers, **message)))
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import callboard
-from callboard.domain.event import Event
 from callboard.domain.task import Status, TaskSpec
-from tests.chaos.processes import Program, Stage
+from tests.chaos.processes import Program
+from tests.race.support import all_do, events_of, racing
 
 PROCESSES = 20
-PROGRAMS = Path(__file__).parent / "programs"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -23,15 +20,9 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def racers(valkey_url: str) -> Iterator[list[Program]]:
     """Twenty processes that do what they are told, for all tests here."""
-    stage = Stage(PROGRAMS)
-    try:
-        for number in range(PROCESSES):
-            stage.start("racer", url=valkey_url, name=f"racer-{number}")
-        for program in stage.programs:
-            assert program.hear() == "ready"
-        yield stage.programs
-    finally:
-        stage.close()
+    names = [{"name": f"racer-{number}"} for number in range(PROCESSES)]
+    with racing("racer", *names, url=valkey_url) as programs:
+        yield programs
 
 
 @pytest.fixture
@@ -43,27 +34,6 @@ async def cb(
         all_do(racers, do="open", namespace=namespace)
         yield cb
         all_do(racers, do="close")
-
-
-def all_do(racers: list[Program], **message: Any) -> list[Any]:
-    """Let all do the same at once; what each answers."""
-    for racer in racers:
-        racer.tell(**message)
-    return [racer.hear(120) for racer in racers]
-
-
-async def events_of(cb: callboard.Callboard) -> list[Event]:
-    """All events of the namespace, and that none is missing."""
-    found: list[Event] = []
-    cursor: str | None = None
-    while True:
-        entries, following = await cb.events.read(cursor)
-        found += [entry for entry in entries if isinstance(entry, Event)]
-        if following == cursor:
-            break
-        cursor = following
-    assert [event.n for event in found] == list(range(1, len(found) + 1))
-    return found
 
 
 async def facts_of(cb: callboard.Callboard, kind: str) -> list[tuple[str, int]]:

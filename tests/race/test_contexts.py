@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 import callboard
-from tests.chaos.processes import Program, Stage
+from tests.chaos.processes import Program
+from tests.race.support import racing
 
 PROCESSES = 5
-PROGRAMS = Path(__file__).parent / "programs"
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-async def sharers(valkey_url: str, namespace: str) -> AsyncIterator[list[Program]]:
+def sharers(valkey_url: str, namespace: str) -> Iterator[list[Program]]:
     """Five processes that do what they are told."""
-    stage = Stage(PROGRAMS)
-    try:
-        for who in range(PROCESSES):
-            stage.start("sharer", url=valkey_url, namespace=namespace, who=who)
-        for program in stage.programs:
-            assert program.hear() == "ready"
-        yield stage.programs
-    finally:
-        stage.close()
-
-
-@pytest.fixture
-async def cb(valkey_url: str, namespace: str) -> AsyncIterator[callboard.Callboard]:
-    async with callboard.connect(valkey_url, namespace=namespace) as cb:
-        yield cb
+    each = [{"namespace": namespace, "who": who} for who in range(PROCESSES)]
+    with racing("sharer", *each, url=valkey_url) as programs:
+        yield programs
 
 
 async def test_readers_never_see_half_an_update(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 import callboard
 from callboard.domain.event import Event
 from callboard.domain.task import TaskSpec
-from tests.chaos.processes import PATIENCE, Stage
+from tests.chaos.processes import Stage
+from tests.race.support import events_of
+from tests.waiting import until
 
-PROGRAMS = Path(__file__).parent / "programs"
 ENDS = {
     "task:completed",
     "task:released",
@@ -26,31 +25,6 @@ ENDS = {
 }
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage(PROGRAMS)
-    yield stage
-    stage.close()
-
-
-@pytest.fixture
-async def cb(valkey_url: str, namespace: str) -> AsyncIterator[callboard.Callboard]:
-    async with callboard.connect(valkey_url, namespace=namespace) as cb:
-        yield cb
-
-
-async def events_of(cb: callboard.Callboard) -> list[Event]:
-    found: list[Event] = []
-    cursor: str | None = None
-    while True:
-        entries, following = await cb.events.read(cursor)
-        found += [entry for entry in entries if isinstance(entry, Event)]
-        if following == cursor:
-            assert [event.n for event in found] == list(range(1, len(found) + 1))
-            return found
-        cursor = following
 
 
 def claims_of(events: list[Event], prefix: str) -> tuple[int, list[int]]:
@@ -98,9 +72,11 @@ async def test_fifty_processes_under_kills_never_pass_a_limit_and_leak_no_slot(
     killed = await asyncio.to_thread(crowd.hear, 90)
     # All are gone: their leases run out, and then nothing may hold a slot.
     keys = ["few", *(f"tenant-{i}" for i in range(4))]
-    async with asyncio.timeout(PATIENCE):
-        while (await cb.boards.get("default")).counts.held:
-            await asyncio.sleep(0.05)
+
+    async def is_nothing_held() -> bool:
+        return (await cb.boards.get("default")).counts.held == 0
+
+    await until(is_nothing_held)
     await janitor.stop()
 
     assert killed == 60

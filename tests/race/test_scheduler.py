@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import callboard
 from callboard.domain.task import Requirements, TaskSpec
-from tests.chaos.processes import Program, Stage
+from tests.chaos.processes import Program
+from tests.race.support import all_do, each_does, racing
 
 PROCESSES = 8
-PROGRAMS = Path(__file__).parent / "programs"
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
 def assigners(valkey_url: str) -> Iterator[list[Program]]:
-    stage = Stage(PROGRAMS)
-    try:
-        for _ in range(PROCESSES):
-            stage.start("assigner", url=valkey_url)
-        for program in stage.programs:
-            assert program.hear() == "ready"
-        yield stage.programs
-    finally:
-        stage.close()
+    with racing("assigner", *[{}] * PROCESSES, url=valkey_url) as programs:
+        yield programs
 
 
 @pytest.fixture
@@ -37,16 +28,9 @@ async def cb(
     assigners: list[Program], valkey_url: str, namespace: str
 ) -> AsyncIterator[callboard.Callboard]:
     async with callboard.connect(valkey_url, namespace=namespace) as cb:
-        each_does(assigners, [{"do": "open", "namespace": namespace}] * PROCESSES)
+        all_do(assigners, do="open", namespace=namespace)
         yield cb
-        each_does(assigners, [{"do": "close"}] * PROCESSES)
-
-
-def each_does(programs: list[Program], messages: list[dict[str, Any]]) -> list[Any]:
-    """Let each do its own at the same moment; what each answers."""
-    for program, message in zip(programs, messages, strict=True):
-        program.tell(**message)
-    return [program.hear(120) for program in programs]
+        all_do(assigners, do="close")
 
 
 @pytest.mark.parametrize("strategy", ["least_connections", "round_robin", "fewest"])

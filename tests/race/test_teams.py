@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,37 +11,22 @@ import pytest
 import callboard
 from callboard.services.runs import RunRecords
 from callboard.services.teams import Teams
-from tests.chaos.processes import Program, Stage
-
-PROGRAMS = Path(__file__).parent / "programs"
+from tests.chaos.processes import Program
+from tests.race.support import each_does, racing
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-async def cb(valkey_url: str, namespace: str) -> AsyncIterator[callboard.Callboard]:
-    async with callboard.connect(valkey_url, namespace=namespace) as opened:
-        yield opened
-
-
-@pytest.fixture
 def savers(cb: callboard.Callboard, valkey_url: str, namespace: str) -> Iterator[list[Program]]:
     """Two processes that have opened the test's namespace."""
-    stage = Stage(PROGRAMS)
-    try:
-        for _ in range(2):
-            stage.start("saver", url=valkey_url, namespace=namespace)
-        for program in stage.programs:
-            assert program.hear() == "ready"
-        yield stage.programs
-    finally:
-        stage.close()
+    each = [{"namespace": namespace}] * 2
+    with racing("saver", *each, url=valkey_url) as programs:
+        yield programs
 
 
 def both_do(savers: list[Program], *messages: dict[str, Any]) -> list[Any]:
-    for saver, message in zip(savers, messages, strict=True):
-        saver.tell(**message)
-    return [part for saver in savers for part in saver.hear()]
+    return list(chain.from_iterable(each_does(savers, list(messages))))
 
 
 async def test_ten_teams_saved_at_once_by_two_processes_are_ten_teams(

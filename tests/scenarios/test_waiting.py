@@ -19,6 +19,7 @@ from callboard.exceptions import (
     TaskFailed,
 )
 from tests.scenarios.desks import closing
+from tests.waiting import until
 
 SECONDS = 20.0
 
@@ -131,8 +132,11 @@ async def test_a_handler_splits_asks_and_locks(cb: Callboard) -> None:
         parted = await cb.tasks.submit("parent", 3)
         asked = await cb.tasks.submit("asks", None)
         assert await parted.result(timeout=15) == [0, 2, 4]
-        while (await asked.task()).status != "input_required":
-            await asyncio.sleep(0.02)
+
+        async def is_asking() -> bool:
+            return (await asked.task()).status == "input_required"
+
+        await until(is_asking)
         await cb.tasks.answer(asked.id, "blue")
         assert await asked.result(timeout=10) == "it is blue"
 
@@ -154,8 +158,7 @@ async def test_a_parent_waits_for_another_task_with_its_slot_free(cb: Callboard)
 async def test_who_waits_for_a_lock_gets_it_when_it_is_released(cb: Callboard) -> None:
     async with cb.locks.hold("file:a", "file:b") as first:
         waiting = asyncio.create_task(cb.locks.acquire("file:b", owner="two", wait=10))
-        while not await cb.locks.waits():
-            await asyncio.sleep(0.02)
+        await until(cb.locks.waits)
         with pytest.raises(LockTimeout):
             await cb.locks.acquire("file:a", owner="three", wait=0.2)
     second = await waiting
@@ -170,8 +173,7 @@ async def test_who_closes_a_circle_of_waits_is_told_of_it(cb: Callboard) -> None
     await cb.locks.acquire("x", owner="a")
     await cb.locks.acquire("y", owner="b")
     first = asyncio.create_task(cb.locks.acquire("y", owner="a", wait=10))
-    while not await cb.locks.waits():
-        await asyncio.sleep(0.02)
+    await until(cb.locks.waits)
 
     with pytest.raises(DeadlockVictim) as victim:
         await cb.locks.acquire("x", owner="b", wait=10)
@@ -187,8 +189,7 @@ async def test_one_who_waits_longer_is_told_that_the_circle_ended_it(cb: Callboa
     await cb.locks.acquire("x", owner="a")
     await cb.locks.acquire("y", owner="b", priority=10)
     first = asyncio.create_task(cb.locks.acquire("y", owner="a", wait=10))
-    while not await cb.locks.waits():
-        await asyncio.sleep(0.02)
+    await until(cb.locks.waits)
     second = asyncio.create_task(cb.locks.acquire("x", owner="b", wait=10, priority=10))
 
     ended = await asyncio.gather(first, second, return_exceptions=True)
@@ -202,8 +203,7 @@ async def test_one_who_waits_longer_is_told_that_the_circle_ended_it(cb: Callboa
 async def test_a_wait_that_is_given_up_leaves_nothing_in_line(cb: Callboard) -> None:
     lock = await cb.locks.acquire("r", owner="one")
     waiting = asyncio.create_task(cb.locks.acquire("r", owner="two", wait=10))
-    while not await cb.locks.waits():
-        await asyncio.sleep(0.02)
+    await until(cb.locks.waits)
 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -258,8 +258,7 @@ async def test_a_watcher_sees_each_change_of_a_context_in_order(cb: Callboard) -
 
     written = await cb.context.set("plan", {"n": 0})
     watching = asyncio.create_task(watch())
-    while not seen:
-        await asyncio.sleep(0.02)
+    await until(lambda: seen)
     later = [(await cb.context.set("plan", {"n": n})).rev for n in (1, 2)]
     await watching
 

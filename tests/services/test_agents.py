@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from callboard.domain.agent import AgentSpec, Instance, InstanceSpec, State
+from callboard.domain.roster import Beat, Heard, Registration
 from callboard.domain.task import Requirements, TaskSpec
 from callboard.engine.codec import row_of
 from callboard.engine.connection import Connection
@@ -17,7 +18,7 @@ from callboard.engine.functions import Functions
 from callboard.engine.keys import Keys
 from callboard.engine.namespace import Namespace
 from callboard.exceptions import AgentNotFound, InvalidArgument, Refused, TooLarge
-from callboard.services.agents import Agents, Beat, Heard, Registration
+from callboard.services.agents import Agents
 from callboard.services.claims import Holding
 
 START_US = 1_700_000_000_000_000
@@ -43,7 +44,7 @@ class Scene:
 
     async def submit(self, *ids: str, **fields: Any) -> None:
         rows = [part for i in ids for part in row_of(TaskSpec(kind="work", id=i, **fields))]
-        reply = await self.functions.call("task_submit", "default", len(ids), "", *rows)
+        reply = await self.functions.call("task_submit", "default", len(ids), "", "", *rows)
         assert reply[0] == b"ok", reply
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import callboard
 from callboard import Callboard, Completion, Failure, TaskSpec
+from callboard.engine.handed_in import FailedAttempt
 from callboard.exceptions import InvalidArgument, TooLarge
-from callboard.services.claims import FailedAttempt
 
 pytestmark = pytest.mark.every_engine
 

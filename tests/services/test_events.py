@@ -68,6 +68,15 @@ async def test_a_cursor_ahead_of_the_stream_is_refused(cb: Callboard) -> None:
         await cb.events.read(f"{incarnation}:{int(last) + 1}")
 
 
+@pytest.mark.parametrize("types", ["task:complete", ["task:*", "task:complete"]])
+async def test_a_type_that_no_event_has_is_refused(cb: Callboard, types: Any) -> None:
+    """Whoever waited for it would wait for ever."""
+    with pytest.raises(InvalidArgument, match="Did you mean task:completed"):
+        await cb.events.read(types=types)
+    with pytest.raises(InvalidArgument, match="Did you mean task:completed"):
+        await anext(aiter(cb.events.follow(types=types)))
+
+
 @pytest.mark.parametrize(
     "arguments", [{"cursor": 5}, {"cursor": "x"}, {"limit": "5"}, {"limit": 0}, {"limit": 1_001}]
 )

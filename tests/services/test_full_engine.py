@@ -41,7 +41,7 @@ async def test_a_sweep_that_an_engine_at_its_limit_refuses_keeps_no_other_from_i
         return False
 
     async with callboard.connect(data=tmp_path) as cb:
-        janitor = Janitor(cb.namespace, cb.agents, [refused, other])
+        janitor = Janitor(cb.namespace, cb.agents, {"runs": refused, "locks": other})
 
         assert await janitor.sweep(force=True)
 

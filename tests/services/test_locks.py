@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 import callboard
@@ -29,6 +30,7 @@ from callboard.exceptions import (
     TooManyLocks,
 )
 from tests.sdk.workers import worker_of, working
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -42,13 +44,6 @@ async def other(engine_url: str, namespace: str) -> AsyncIterator[Callboard]:
     """Another process of the same namespace, as far as the engine can tell."""
     async with callboard.connect(engine_url, namespace=namespace, adopt=True) as opened:
         yield opened
-
-
-async def until(condition: Any, seconds: float = 10.0) -> None:
-    """Return once the asynchronous condition is true, looked at often."""
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 async def in_line(cb: Callboard, name: str, count: int) -> None:
@@ -200,6 +195,22 @@ async def test_an_acquisition_tells_fences_and_deadline(cb: Callboard) -> None:
     assert (await cb.locks.get("a")).is_free
     assert await cb.locks.release_all("one") == 1
     assert await cb.locks.list() == []
+
+
+async def test_a_release_that_names_what_it_gives_back_in_another_order_is_the_same(
+    cb: Callboard,
+) -> None:
+    for _ in range(3):
+        lock = await cb.locks.acquire("x", "y", owner="one", wait=0)
+
+    turned = msgspec.structs.replace(lock, resources=lock.resources[::-1])
+    for same in (lock, turned):
+        await cb.locks.release(same, request_id="r")
+    for names in (["x", "y"], ["y", "x"], {"y", "x"}):
+        await cb.locks.release(names, "one", request_id="s")
+
+    for name in ("x", "y"):
+        assert [one.count for one in (await cb.locks.get(name)).holders] == [1]
 
 
 async def test_a_waiter_gets_it_with_the_release(cb: Callboard, other: Callboard) -> None:

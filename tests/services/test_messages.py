@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,15 @@ import pytest
 import callboard
 from callboard import REGISTERED, Callboard
 from callboard.domain.message import Message, MessageSpec
-from callboard.exceptions import DeadlockVictim, InboxFull, RequestTimeout
+from callboard.exceptions import (
+    DeadlockVictim,
+    InboxFull,
+    LeaseLost,
+    OutcomeUnknown,
+    RequestTimeout,
+)
+from callboard.listener import Listener
+from tests.waiting import until
 
 pytestmark = pytest.mark.every_engine
 
@@ -31,12 +39,6 @@ async def other(engine_url: str, namespace: str) -> AsyncIterator[Callboard]:
     """A second connection, as another process has it."""
     async with callboard.connect(engine_url, namespace=namespace) as opened:
         yield opened
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WAIT):
-        while not await holds():
-            await asyncio.sleep(0.01)
 
 
 async def stopped(task: asyncio.Task[Any]) -> None:
@@ -61,7 +63,7 @@ async def test_a_listener_gets_what_was_there_and_what_comes_and_acknowledges_ea
                 break
 
     task = asyncio.create_task(listen())
-    await eventually(lambda: _is(lambda: found == [1]))
+    await until(lambda: _is(lambda: found == [1]))
     await cb.messages.send("noor", 2)
     await cb.messages.send("noor", 3)
     await asyncio.wait_for(task, WAIT)
@@ -100,7 +102,7 @@ async def test_a_body_that_raises_gives_its_message_back_and_the_rest_unharmed(
     async def all_back() -> bool:
         return (await cb.messages.counts("noor")).waiting == 3
 
-    await eventually(all_back)
+    await until(all_back)
     again = await cb.messages.take("noor", 3)
     assert [(m.value, m.deliveries) for m in again] == [(0, 2), (1, 1), (2, 1)]
 
@@ -116,7 +118,7 @@ async def test_a_cancelled_listener_leaves_nothing_taken(cb: Callboard) -> None:
     async def is_read() -> bool:
         return (await cb.messages.counts("noor")).finished == 1
 
-    await eventually(is_read)
+    await until(is_read)
     await stopped(task)
     await cb.messages.send("noor", 2)
 
@@ -133,7 +135,7 @@ async def test_listeners_of_one_agent_share_its_messages(cb: Callboard, other: C
 
     tasks = [asyncio.create_task(listen(one)) for one in (cb, other)]
     await asyncio.gather(*(cb.messages.send("noor", n) for n in range(100)))
-    await eventually(lambda: _is(lambda: len(found) >= 100))
+    await until(lambda: _is(lambda: len(found) >= 100))
     for task in tasks:
         await stopped(task)
 
@@ -151,11 +153,11 @@ async def test_a_listener_hears_broadcasts_once_each(cb: Callboard, other: Callb
     task = asyncio.create_task(listen(cb))
     for n in range(10):
         await other.messages.broadcast(n, sender="mira")
-    await eventually(lambda: _is(lambda: len(found) == 10))
+    await until(lambda: _is(lambda: len(found) == 10))
     await stopped(task)
     await other.messages.broadcast("later", sender="mira")
     task = asyncio.create_task(listen(other))
-    await eventually(lambda: _is(lambda: found[10:] == ["later"]))
+    await until(lambda: _is(lambda: found[10:] == ["later"]))
     await stopped(task)
 
     assert found[:10] == list(range(10))
@@ -173,7 +175,7 @@ async def test_a_long_handler_keeps_its_message(cb: Callboard) -> None:
 
     server = asyncio.create_task(cb.messages.serve("noor", slow, lease=0.3))
     await asyncio.wait_for(is_done.wait(), WAIT)
-    await eventually(lambda: _unread(cb, "noor", 0))
+    await until(lambda: _unread(cb, "noor", 0))
     await stopped(server)
 
     assert runs == [1]
@@ -194,7 +196,7 @@ async def test_a_handler_that_throws_is_called_again_and_the_sender_sees_nothing
 
     server = asyncio.create_task(cb.messages.serve("noor", fail_twice, backoff=0.01))
     sent = await cb.messages.send("noor", 1)
-    await eventually(lambda: _unread(cb, "noor", 0))
+    await until(lambda: _unread(cb, "noor", 0))
     await stopped(server)
 
     assert sent.is_ok
@@ -212,7 +214,7 @@ async def test_what_always_fails_is_a_dead_letter_with_its_reason(cb: Callboard)
     async def both_dead() -> bool:
         return (await cb.messages.counts("noor")).dead == 2
 
-    await eventually(both_dead)
+    await until(both_dead)
     await stopped(server)
 
     assert (await cb.messages.get("m")).error == "ValueError: never"
@@ -241,7 +243,7 @@ async def test_one_at_a_time_is_in_order_and_many_at_a_time_are_at_once(cb: Call
     for n in range(20):
         await cb.messages.send("one", n)
     await asyncio.wait_for(gate.wait(), WAIT)
-    await eventually(lambda: _unread(cb, "one", 0))
+    await until(lambda: _unread(cb, "one", 0))
     for server in servers:
         await stopped(server)
 
@@ -294,7 +296,7 @@ async def test_nobody_answering_is_a_timeout_and_the_request_is_gone_from_the_in
 
 async def test_a_reply_is_awaited_again_by_the_requests_id(cb: Callboard, other: Callboard) -> None:
     asking = asyncio.create_task(cb.messages.request("noor", "q", id="q1", timeout=30))
-    await eventually(lambda: _unread(cb, "noor", 1))
+    await until(lambda: _unread(cb, "noor", 1))
     await stopped(asking)
 
     waiting = asyncio.create_task(other.messages.wait_reply("q1"))
@@ -366,7 +368,7 @@ async def test_a_request_to_who_waits_for_ones_lock_is_a_deadlock(cb: Callboard)
     asking = asyncio.create_task(
         cb.messages.request("noor", "?", owner="asker", timeout=30, sender="mira")
     )
-    await eventually(lambda: _unread(cb, "noor", 1))
+    await until(lambda: _unread(cb, "noor", 1))
     taken = await cb.messages.take("noor", owner="answerer")
 
     with pytest.raises(DeadlockVictim) as caught:
@@ -381,7 +383,7 @@ async def test_the_one_who_asks_may_be_the_victim_and_hears_it(cb: Callboard) ->
     await cb.locks.acquire("r", owner="asker")
     await cb.locks.acquire("x", "y", owner="answerer")
     asking = asyncio.create_task(cb.messages.request("noor", "?", owner="asker", timeout=30))
-    await eventually(lambda: _unread(cb, "noor", 1))
+    await until(lambda: _unread(cb, "noor", 1))
     await cb.messages.take("noor", owner="answerer")
     acquiring = asyncio.create_task(cb.locks.acquire("r", owner="answerer", wait=20))
 
@@ -401,7 +403,7 @@ async def test_a_request_to_an_agent_all_of_whose_capacity_waits_for_one_is_refu
     claimed = (await cb.tasks.claim("noor")).tasks[0]
     await cb.locks.acquire("r", owner="asker")
     waiting = asyncio.create_task(cb.locks.acquire("r", owner=claimed, wait=20, priority=50))
-    await eventually(lambda: _waits(cb))
+    await until(lambda: _waits(cb))
 
     with pytest.raises(DeadlockVictim, match="r, "):
         await cb.messages.request("noor", "?", owner="asker", timeout=20)
@@ -438,7 +440,7 @@ async def test_many_handlers_at_once_keep_their_leases_and_stop_clean(
     task = asyncio.create_task(
         cb.messages.serve("noor", handler, concurrency=concurrency, lease=30.0)
     )
-    await eventually(lambda: _is(lambda: begun == concurrency))
+    await until(lambda: _is(lambda: begun == concurrency))
     await stopped(task)
 
     counts = await cb.messages.counts("noor")
@@ -461,7 +463,7 @@ async def test_whatever_an_exception_says_the_server_goes_on(
     await cb.messages.send("noor", "bad", max_deliveries=1, id="bad")
     await cb.messages.send("noor", "good")
     task = asyncio.create_task(cb.messages.serve("noor", handler))
-    await eventually(lambda: _is(lambda: found == ["good"]))
+    await until(lambda: _is(lambda: found == ["good"]))
     await stopped(task)
 
     dead = await cb.messages.get("bad")
@@ -484,7 +486,7 @@ async def test_an_exception_without_words_is_a_failure_too(cb: Callboard) -> Non
     async def is_dead() -> bool:
         return (await cb.messages.get("bad")).status == "dead"
 
-    await eventually(is_dead)
+    await until(is_dead)
     assert not task.done()
     await stopped(task)
 
@@ -519,6 +521,58 @@ async def test_a_listener_cancelled_while_it_takes_gives_back_unharmed(
     assert task.cancelled()
     taken = await cb.messages.take("noor")
     assert [message.deliveries for message in taken] == [1]
+
+
+async def test_a_broadcast_whose_hearing_was_lost_is_not_settled(
+    cb: Callboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cb.agents.register("noor")
+    await cb.messages.broadcast("one")
+    lost = asyncio.Event()
+
+    async def fails(*_: Any, **__: Any) -> None:
+        lost.set()
+        raise OutcomeUnknown("Late.")
+
+    listener = Listener(
+        cb.messages, cb.namespace.bells, "noor", batch=16, lease=0.3, taker="t", broadcasts=True
+    )
+    async with listener, asyncio.timeout(WAIT):
+        found = await listener.next()
+        with monkeypatch.context() as patch:
+            patch.setattr(cb.messages, "heard", fails)
+            await lost.wait()
+            await until(lambda: listener._hearing is None)
+        why = await listener.settle(found)
+
+    assert isinstance(why, LeaseLost), why
+
+
+async def test_a_message_whose_lease_was_lost_is_not_handed_over_and_told_of(
+    cb: Callboard,
+) -> None:
+    await cb.messages.send("noor", id="m1")
+    await cb.messages.send("noor", id="m2")
+    told: list[str] = []
+    listener = Listener(
+        cb.messages,
+        cb.namespace.bells,
+        "noor",
+        batch=2,
+        lease=0.3,
+        taker="t",
+        broadcasts=False,
+        lost=lambda message: told.append(message.id),
+    )
+    async with listener, asyncio.timeout(WAIT):
+        first = await listener.next()
+        await cb.messages.acknowledge_ids("noor", [("m2", listener._held["m2"].fence)])
+        await until(lambda: told)
+        await cb.messages.send("noor", id="m3")
+        following = await listener.next()
+        await listener.done(first)
+
+    assert (first.id, told, following.id) == ("m1", ["m2"], "m3")
 
 
 async def test_a_listener_cancelled_while_it_reads_broadcasts_lets_others_read_them(
@@ -568,7 +622,7 @@ async def test_waiting_for_a_request_without_a_deadline_asks_seldom(
     taken = await cb.messages.take("noor")
     deadline = taken[0].expires_at
     assert deadline is not None
-    await eventually(lambda: _is(lambda: datetime.now(UTC) > deadline))
+    await until(lambda: _is(lambda: datetime.now(UTC) > deadline))
     await cb.messages.release_many(taken)
     await cb.messages.requeue("noor", "late")
     inner, asked = cb.messages._functions.call, 0
@@ -602,7 +656,7 @@ async def test_a_broadcast_that_fails_comes_again_without_its_neighbours(cb: Cal
     async def all_heard() -> bool:
         return (await cb.messages.counts("noor")).broadcasts == 0
 
-    await eventually(all_heard)
+    await until(all_heard)
     await stopped(task)
 
     assert sorted(calls) == sorted([*range(12), 3, 3])

@@ -1,5 +1,6 @@
 """``callboard boards``: what stands where, settings, pause and resume."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,14 +127,13 @@ def _target(board: str | None, kinds: list[str] | None) -> str:
     return f"kind {', '.join(parse.names(kinds))} on {where}" if kinds else where
 
 
-@command(app, "set", example="callboard boards set run-42 --finished-for 7d")
-async def configure(
-    cb: "Callboard",
-    out: Output,
-    board: Name,
+@dataclass(frozen=True, slots=True)
+class SettingOptions:
+    """What is set for a board."""
+
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="Unfinished tasks it may hold.")
-    ] = None,
+    ] = None
     step: Annotated[
         str | None,
         typer.Option(
@@ -141,19 +141,19 @@ async def configure(
             metavar="TIME",
             help="Waiting that a point of priority is worth; only for a new board.",
         ),
-    ] = None,
+    ] = None
     finished_for: Annotated[
         str | None,
         typer.Option("--finished-for", metavar="TIME", help="How long finished tasks are kept."),
-    ] = None,
+    ] = None
     finished_most: Annotated[
         int | None,
         typer.Option("--finished-most", metavar="N", help="Finished tasks kept, per outcome."),
-    ] = None,
+    ] = None
     dead_for: Annotated[
         str | None,
         typer.Option("--dead-for", metavar="TIME", help="How long dead letters are kept."),
-    ] = None,
+    ] = None
     unresolved_after: Annotated[
         str | None,
         typer.Option(
@@ -161,58 +161,70 @@ async def configure(
             metavar="TIME",
             help="A dependency not submitted within this fails what waits for it.",
         ),
-    ] = None,
+    ] = None
     poison: Annotated[
         int | None,
         typer.Option("--poison", metavar="N", help="Crashed processes that bury a task."),
-    ] = None,
+    ] = None
     crashes: Annotated[
         int | None, typer.Option("--crashes", metavar="N", help="Crashes in all that bury a task.")
-    ] = None,
+    ] = None
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", metavar="N", help="Tasks held at once.")
-    ] = None,
+    ] = None
     claims_most: Annotated[
         int | None, typer.Option("--claims-most", metavar="N", help="Claims given out in all.")
-    ] = None,
+    ] = None
     strategy: Annotated[
         str | None,
         typer.Option(
             "--strategy", metavar="NAME", help="Which agent a ready task goes to, as best_idle."
         ),
-    ] = None,
+    ] = None
     steal_most: Annotated[
         int | None,
         typer.Option(
             "--steal-most", metavar="N", help="Others' reservations that a claim may take over."
         ),
-    ] = None,
+    ] = None
     steal_threshold: Annotated[
         int | None,
         typer.Option(
             "--steal-threshold", metavar="N", help="Only from agents with so many reserved."
         ),
-    ] = None,
+    ] = None
+
+    def values(self) -> BoardSettings:
+        """What they say."""
+        return BoardSettings(
+            step=parse.seconds("step", self.step),
+            limit=self.limit,
+            unresolved_after=parse.seconds("unresolved-after", self.unresolved_after),
+            finished_for=parse.seconds("finished-for", self.finished_for),
+            finished_most=self.finished_most,
+            dead_for=parse.seconds("dead-for", self.dead_for),
+            poison=self.poison,
+            crashes=self.crashes,
+            concurrency=self.concurrency,
+            claims_most=self.claims_most,
+            strategy=self.strategy,
+            steal_most=self.steal_most,
+            steal_threshold=self.steal_threshold,
+        )
+
+
+@command(app, "set", example="callboard boards set run-42 --finished-for 7d")
+async def configure(
+    cb: "Callboard",
+    out: Output,
+    board: Name,
+    settings: SettingOptions,
 ) -> None:
     """Set what is given, and leave the rest; a missing board is made."""
     from callboard.cli import render_boards
 
-    settings = BoardSettings(
-        step=parse.seconds("step", step),
-        limit=limit,
-        unresolved_after=parse.seconds("unresolved-after", unresolved_after),
-        finished_for=parse.seconds("finished-for", finished_for),
-        finished_most=finished_most,
-        dead_for=parse.seconds("dead-for", dead_for),
-        poison=poison,
-        crashes=crashes,
-        concurrency=concurrency,
-        claims_most=claims_most,
-        strategy=strategy,
-        steal_most=steal_most,
-        steal_threshold=steal_threshold,
-    )
-    if settings == BoardSettings():
+    changes = settings.values()
+    if changes == BoardSettings():
         raise InvalidArgument("Nothing to set. Give a setting, as --limit 50000.")
-    found = await cb.boards.configure(board, settings, by=parse.operator())
+    found = await cb.boards.configure(board, changes, by=parse.operator())
     out.emit(found, render_boards.whole, found, out.width)

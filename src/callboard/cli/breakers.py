@@ -1,5 +1,6 @@
 """``callboard breakers``: what may be called, and what not for now."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -67,6 +68,68 @@ async def metrics(cb: "Callboard", out: Output, component: Component) -> None:
     out.emit(found, render_breakers.figures, found)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """When a breaker opens, and when it closes again."""
+
+    preset: Annotated[
+        Literal["documented", "assign", "pattern"],
+        typer.Option("--preset", help="What the other options change."),
+    ] = "documented"
+    failures: Annotated[
+        int | None,
+        typer.Option("--failures", metavar="N", help="It opens after so many in a row."),
+    ] = None
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="SHARE", help="It opens once this share failed, 0 to 1."),
+    ] = None
+    window: Annotated[
+        str | None, typer.Option("--window", metavar="TIME", help="What the rate is taken over.")
+    ] = None
+    volume: Annotated[
+        int | None,
+        typer.Option("--volume", metavar="N", help="Calls below which the rate opens nothing."),
+    ] = None
+    open_for: Annotated[
+        str | None, typer.Option("--open-for", metavar="TIME", help="Until it probes.")
+    ] = None
+    probes: Annotated[
+        int | None, typer.Option("--probes", metavar="N", help="Probes under way at a time.")
+    ] = None
+    successes: Annotated[
+        int | None,
+        typer.Option("--successes", metavar="N", help="Good probes that close it."),
+    ] = None
+    lease: Annotated[
+        str | None, typer.Option("--lease", metavar="TIME", help="That a silent probe has.")
+    ] = None
+
+    def over_preset(self) -> "BreakerPolicy":
+        """The preset's policy, with what they say."""
+        import msgspec
+
+        from callboard.domain.breaker import PRESETS
+
+        given: dict[str, float | None] = {
+            "failure_threshold": self.failures,
+            "failure_rate": self.rate,
+            "window": parse.seconds("window", self.window),
+            "volume": self.volume,
+            "open_for": parse.seconds("open-for", self.open_for),
+            "half_open_limit": self.probes,
+            "success_threshold": self.successes,
+            "permit_lease": parse.seconds("lease", self.lease),
+        }
+        changes = {
+            name: value
+            for name, value in given.items()
+            # A rate stands in for failures in a row.
+            if value is not None or (name == "failure_threshold" and self.rate is not None)
+        }
+        return msgspec.structs.replace(PRESETS[self.preset], **changes)
+
+
 @command(
     app,
     "configure",
@@ -79,65 +142,18 @@ async def metrics(cb: "Callboard", out: Output, component: Component) -> None:
 async def configure(
     cb: "Callboard",
     out: Output,
+    *,
     component: Component,
-    preset: Annotated[
-        Literal["documented", "assign", "pattern"],
-        typer.Option("--preset", help="What the other options change."),
-    ] = "documented",
-    failures: Annotated[
-        int | None,
-        typer.Option("--failures", metavar="N", help="It opens after so many in a row."),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", metavar="SHARE", help="It opens once this share failed, 0 to 1."),
-    ] = None,
-    window: Annotated[
-        str | None, typer.Option("--window", metavar="TIME", help="What the rate is taken over.")
-    ] = None,
-    volume: Annotated[
-        int | None,
-        typer.Option("--volume", metavar="N", help="Calls below which the rate opens nothing."),
-    ] = None,
-    open_for: Annotated[
-        str | None, typer.Option("--open-for", metavar="TIME", help="Until it probes.")
-    ] = None,
-    probes: Annotated[
-        int | None, typer.Option("--probes", metavar="N", help="Probes under way at a time.")
-    ] = None,
-    successes: Annotated[
-        int | None,
-        typer.Option("--successes", metavar="N", help="Good probes that close it."),
-    ] = None,
-    lease: Annotated[
-        str | None, typer.Option("--lease", metavar="TIME", help="That a silent probe has.")
-    ] = None,
+    policy: PolicyOptions,
     gates: Annotated[
         bool,
         typer.Option("--gates", help="It decides over the claims of its agent or kind of task."),
     ] = False,
 ) -> None:
     """Give a component a breaker, or its breaker another policy; its state stays."""
-    import msgspec
-
-    from callboard.domain.breaker import PRESETS
-
-    given: dict[str, float | None] = {
-        "failure_threshold": failures,
-        "failure_rate": rate,
-        "window": parse.seconds("window", window),
-        "volume": volume,
-        "open_for": parse.seconds("open-for", open_for),
-        "half_open_limit": probes,
-        "success_threshold": successes,
-        "permit_lease": parse.seconds("lease", lease),
-    }
-    changes: dict[str, float | None] = {n: v for n, v in given.items() if v is not None}
-    if rate is not None and failures is None:
-        changes["failure_threshold"] = None
-    policy: BreakerPolicy = msgspec.structs.replace(PRESETS[preset], **changes)
-    is_new = await cb.breakers.configure(component, policy, gates=gates, by=parse.operator())
-    value = {"component": component, "is_new": is_new, "policy": policy, "gates": gates}
+    changed = policy.over_preset()
+    is_new = await cb.breakers.configure(component, changed, gates=gates, by=parse.operator())
+    value = {"component": component, "is_new": is_new, "policy": changed, "gates": gates}
     verb = "Configured" if is_new else "Changed"
     out.emit(value, lambda: [f"{verb} the breaker of {component}."])
 

@@ -11,7 +11,7 @@ import msgspec
 
 from callboard.cli import parse
 from callboard.cli.output import console
-from callboard.domain.graph import sort_batch
+from callboard.domain.ordering import sort_batch
 from callboard.domain.task import BATCH_MAX, TaskSpec
 from callboard.engine.codec import row_of
 from callboard.exceptions import CallboardError, InvalidArgument

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
@@ -90,21 +91,32 @@ class Options:
         return connect(self.url, namespace=self.namespace, data=self.data, adopt=self.adopt)
 
 
-_SHARED: Final = tuple(
-    inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=inspect.get_annotations(Options, eval_str=True)[field.name],
-    )
-    for field in fields(Options)
-)
+def _parameters_of(group: Any) -> list[inspect.Parameter]:
+    """A parameter for each field of a group of options."""
+    annotations = inspect.get_annotations(group, eval_str=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=annotations[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+_SHARED: Final = tuple(_parameters_of(Options))
 _CONTEXT: Final = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
 def take_options(values: dict[str, Any]) -> Options:
     """Take the options that all commands have out of *values*."""
-    return Options(**{field.name: values.pop(field.name) for field in fields(Options)})
+    options: Options = _taken(Options, values)
+    return options
+
+
+def _taken(group: Any, values: dict[str, Any]) -> Any:
+    return group(**{field.name: values.pop(field.name) for field in fields(group)})
 
 
 def sign(function: Callable[..., Any], own: Iterable[inspect.Parameter] = ()) -> None:
@@ -125,17 +137,20 @@ def command(
     """Make a function the command *name*; its docstring and *example* are the help.
 
     A coroutine function is given an open connection and the output, a plain one the options
-    and the output; its other parameters are those of the command. What it returns is the
-    exit code, None for 0. A command with words of its own to read is of another *kind*.
+    and the output; its other parameters are those of the command. One whose annotation is a
+    dataclass, as `Options` is, stands for an option of each of its fields. What it returns is
+    the exit code, None for 0. A command with words of its own to read is of another *kind*.
     """
 
     def decorate(function: F) -> F:
-        own = list(inspect.signature(function).parameters.values())[2:]
+        given = list(inspect.signature(function).parameters.values())[2:]
+        groups: dict[str, Any] = {p.name: p.annotation for p in given if is_dataclass(p.annotation)}
         is_async = inspect.iscoroutinefunction(function)
 
         def run(ctx: typer.Context, **values: Any) -> None:
             options = take_options(values).over(ctx.obj or Options())
             out = Output(as_json=options.json)
+            values |= {name: _taken(group, values) for name, group in groups.items()}
             if is_async:
                 import asyncio
 
@@ -145,12 +160,17 @@ def command(
             if code:
                 raise typer.Exit(code)
 
-        sign(run, own)
+        sign(run, chain.from_iterable(_flat(parameter) for parameter in given))
         text = _help(function, example)
         app.command(name, cls=kind, help=text, rich_help_panel=panel)(run)
         return function
 
     return decorate
+
+
+def _flat(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    is_group = is_dataclass(parameter.annotation)
+    return _parameters_of(parameter.annotation) if is_group else [parameter]
 
 
 async def _connected(

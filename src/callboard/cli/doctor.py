@@ -211,15 +211,18 @@ _DURABILITY: Final = {
 def of_clock(
     server: float, before: float, after: float, whose: str = "the engine's, which decides"
 ) -> Finding:
-    """How far this machine's clock is from the engine's, or another machine's."""
-    # The other's time is of somewhere between the two: only beyond them is it skew.
-    skew = server - after if server > after else min(server - before, 0.0)
+    """How far this machine's clock is from the engine's, or another machine's.
+
+    The other's time is of somewhere between the two, taken as in the middle of them: it may be
+    off by half the round trip, so a slow one tells nothing that is not beyond its ends.
+    """
+    middle, half = (before + after) / 2, (after - before) / 2
+    skew, name = server - middle, whose.partition(",")[0]
+    if half * 2 > SKEW_SECONDS and abs(skew) <= half + SKEW_SECONDS:
+        text = f"unknown: {name} came after {half * 2:.1f} s, too late to compare"
+        return Finding("note", "clock", text, "Run it again; look why answers take that long.")
     if abs(skew) <= SKEW_SECONDS:
-        return Finding(
-            "ok",
-            "clock",
-            f"within {max(abs(skew), after - before):.3f} s of {whose.partition(',')[0]}",
-        )
+        return Finding("ok", "clock", f"within {max(abs(skew), half):.3f} s of {name}")
     word = "behind" if skew > 0 else "ahead of"
     return Finding(
         "note",

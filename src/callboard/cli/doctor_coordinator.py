@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -117,7 +117,7 @@ def of_system(system: System, before: float, after: float) -> Iterator[Finding]:
         yield Finding(level, "engine", text, cure)  # type: ignore[arg-type]
     yield durability_of(engine.durability)
     for namespace in system.namespaces:
-        yield from _loops(namespace, datetime.now(UTC))
+        yield from _loops(namespace, system.time)
     requests = system.requests
     text = (
         f"{requests.total:,} so far, {requests.in_flight} under way, "
@@ -132,6 +132,7 @@ def of_system(system: System, before: float, after: float) -> Iterator[Finding]:
 
 
 def _loops(namespace: NamespaceState, now: datetime) -> Iterator[Finding]:
+    """Of one namespace; *now* is of the coordinator's clock, as all that it says is."""
     about = f"namespace {namespace.name or 'default'}"
     if namespace.swept_at is None:
         yield Finding("note", about, "no janitor has gone round yet", "Look again in a moment.")

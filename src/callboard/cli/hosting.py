@@ -24,7 +24,7 @@ from callboard.exceptions import ConfigError, RunNotFound, TaskNotFound
 if TYPE_CHECKING:
     from callboard.app import Callboard
     from callboard.cli.run_view import Screen
-    from callboard.runs import Report
+    from callboard.domain.report import Report
 
 LAST_EVENTS_SECONDS: Final = 2.0
 """What the view gets to tell the end in, once the run has ended."""

@@ -1,5 +1,6 @@
 """``callboard messages``: sent, looked at, taken, answered; dead letters and history."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +47,53 @@ Lease = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class AddressOptions:
+    """To whom, where that is not by name."""
+
+    role: Annotated[
+        str, typer.Option("--role", metavar="TYPE", help="To all agents of this type.")
+    ] = ""
+    capability: Annotated[
+        list[str] | None,
+        typer.Option("--capability", "-c", metavar="NAME", help="To all that have it."),
+    ] = None
+    service: Annotated[
+        list[str] | None, typer.Option("--service", metavar="NAME", help="To all that offer it.")
+    ] = None
+    topic: Annotated[
+        str, typer.Option("--topic", metavar="NAME", help="To all that are subscribed.")
+    ] = ""
+    registered: Annotated[
+        bool, typer.Option("--registered", help="To all that are registered now.")
+    ] = False
+
+    def of(self, agents: list[str]) -> Any:
+        """The address that they and the names of *agents* say.
+
+        Raises:
+            InvalidArgument: It is none, or several.
+        """
+        is_role = bool(self.role or self.capability or self.service)
+        if sum((bool(agents), is_role, bool(self.topic), self.registered)) != 1:
+            raise InvalidArgument(
+                "Say to whom: agents by name, or --role, --capability, --service, or --topic, or "
+                "--registered; the last word is the payload.",
+                field="to",
+            )
+        if self.registered:
+            return messages.REGISTERED
+        if self.topic:
+            return messages.Topic(self.topic)
+        if is_role:
+            return messages.Role(
+                agent_type=self.role,
+                capabilities=parse.names(self.capability),
+                services=parse.names(self.service),
+            )
+        return agents[0] if len(agents) == 1 else agents
+
+
 @command(
     app,
     "send",
@@ -66,22 +114,8 @@ async def send(
         ),
     ],
     sender: Sender = "",
-    role: Annotated[
-        str, typer.Option("--role", metavar="TYPE", help="To all agents of this type.")
-    ] = "",
-    capability: Annotated[
-        list[str] | None,
-        typer.Option("--capability", "-c", metavar="NAME", help="To all that have it."),
-    ] = None,
-    service: Annotated[
-        list[str] | None, typer.Option("--service", metavar="NAME", help="To all that offer it.")
-    ] = None,
-    topic: Annotated[
-        str, typer.Option("--topic", metavar="NAME", help="To all that are subscribed.")
-    ] = "",
-    registered: Annotated[
-        bool, typer.Option("--registered", help="To all that are registered now.")
-    ] = False,
+    *,
+    address: AddressOptions,
     kind: Type = "direct",
     priority: Priority = "normal",
     ttl: Annotated[
@@ -103,7 +137,7 @@ async def send(
     """
     *agents, payload = to
     sent = await cb.messages.send(
-        _address(agents, role, capability, service, topic, registered),
+        address.of(agents),
         parse.json_value("payload", payload),
         sender=sender,
         type=kind,
@@ -115,32 +149,6 @@ async def send(
         id=given_id,
     )
     out.emit({**_shape(sent), "count": sent.count}, _sent_lines, sent)
-
-
-def _address(
-    agents: list[str],
-    role: str,
-    capability: list[str] | None,
-    service: list[str] | None,
-    topic: str,
-    registered: bool,
-) -> Any:
-    is_role = bool(role or capability or service)
-    if sum((bool(agents), is_role, bool(topic), registered)) != 1:
-        raise InvalidArgument(
-            "Say to whom: agents by name, or --role, --capability, --service, or --topic, or "
-            "--registered; the last word is the payload.",
-            field="to",
-        )
-    if registered:
-        return messages.REGISTERED
-    if topic:
-        return messages.Topic(topic)
-    if is_role:
-        return messages.Role(
-            agent_type=role, capabilities=parse.names(capability), services=parse.names(service)
-        )
-    return agents[0] if len(agents) == 1 else agents
 
 
 def _shape(value: Any) -> dict[str, Any]:

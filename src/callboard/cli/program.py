@@ -158,6 +158,7 @@ def _misused(error: Any, *, as_json: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
         return failures.USAGE
+    error.message = _clear(error.message)
     message = error.format_message()
     context = getattr(error, "ctx", None)
     if context is not None:
@@ -166,6 +167,31 @@ def _misused(error: Any, *, as_json: bool) -> int:
         message = f"{message}{stop} See {context.command_path} --help"
     failures.write("usage", message, {}, as_json=as_json)
     return failures.USAGE
+
+
+_EXPECTED: Final = {
+    "Input should be a valid integer": "This takes a whole number.",
+    "Input should be a valid number": "This takes a number.",
+    "Input should be a valid boolean": "This takes true or false.",
+}
+
+
+def _clear(said: str) -> str:
+    """What the parser says of a value, in the words of this program."""
+    import difflib
+    import re
+
+    said = said.removeprefix("Value error, ")
+    for begin, words in _EXPECTED.items():
+        if said.startswith(begin):
+            return words
+    choice = re.fullmatch(r"(['\"])(.*)\1 is not one of (.*?)\.?", said, re.DOTALL)
+    if choice is None:
+        return said
+    known = re.findall(r"'([^']*)'", choice[3])
+    near = difflib.get_close_matches(choice[2].lower(), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{choice[2]!r} is none of {', '.join(known)}.{hint}"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """``callboard recurring``: tasks that are submitted by the clock."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from callboard.cli import options, parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
 from callboard.cli.paging import all_of
+from callboard.cli.task_options import KeyOptions
 from callboard.domain.board import DEFAULT_BOARD
 
 if TYPE_CHECKING:
@@ -18,6 +20,55 @@ app = group("recurring", "Submit tasks by the clock: by a cron expression or at 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The recurring task.", show_default=False)
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOptions:
+    """When it recurs."""
+
+    cron: Annotated[
+        str | None,
+        typer.Option("--cron", metavar="EXPRESSION", help="As '0 3 * * *', or @daily."),
+    ] = None
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="TIME", help="Instead: an interval, as 15m.")
+    ] = None
+    anchor: Annotated[
+        str | None,
+        typer.Option("--anchor", metavar="TIME", help="A tick that --every is counted from."),
+    ] = None
+    timezone: Annotated[
+        str, typer.Option("--timezone", metavar="ZONE", help="In which --cron is read.")
+    ] = "UTC"
+    catch_up: Annotated[
+        str,
+        typer.Option(
+            "--catch-up", metavar="POLICY", help="Of missed ticks: skip, one (the newest) or all."
+        ),
+    ] = "one"
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap", metavar="POLICY", help="While the task before is unfinished: allow, skip."
+        ),
+    ] = "allow"
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="TIME", help="No tick before.")
+    ] = None
+    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="No tick after.")] = None
+
+    def values(self) -> dict[str, Any]:
+        """What they say, by the fields of a recurring task."""
+        return {
+            "cron": self.cron,
+            "every": parse.seconds("every", self.every),
+            "anchor": parse.moment("anchor", self.anchor),
+            "timezone": self.timezone,
+            "catch_up": self.catch_up,
+            "overlap": self.overlap,
+            "start": parse.moment("start", self.start),
+            "end": parse.moment("end", self.end),
+        }
 
 
 @command(app, "list", example="callboard recurring list")
@@ -65,41 +116,13 @@ async def following(
 async def create(
     cb: "Callboard",
     out: Output,
+    *,
     name: Name,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Which handler does it.")],
     payload: Annotated[
         str, typer.Argument(metavar="PAYLOAD", help="JSON, @FILE, or - for standard input.")
     ] = "null",
-    cron: Annotated[
-        str | None,
-        typer.Option("--cron", metavar="EXPRESSION", help="As '0 3 * * *', or @daily."),
-    ] = None,
-    every: Annotated[
-        str | None, typer.Option("--every", metavar="TIME", help="Instead: an interval, as 15m.")
-    ] = None,
-    anchor: Annotated[
-        str | None,
-        typer.Option("--anchor", metavar="TIME", help="A tick that --every is counted from."),
-    ] = None,
-    timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="In which --cron is read.")
-    ] = "UTC",
-    catch_up: Annotated[
-        str,
-        typer.Option(
-            "--catch-up", metavar="POLICY", help="Of missed ticks: skip, one (the newest) or all."
-        ),
-    ] = "one",
-    overlap: Annotated[
-        str,
-        typer.Option(
-            "--overlap", metavar="POLICY", help="While the task before is unfinished: allow, skip."
-        ),
-    ] = "allow",
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="TIME", help="No tick before.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="No tick after.")] = None,
+    clock: ClockOptions,
     board: Annotated[
         str, typer.Option("--board", "-b", metavar="NAME", help="Where the tasks go.")
     ] = DEFAULT_BOARD,
@@ -110,15 +133,7 @@ async def create(
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="How long an attempt may run.")
     ] = None,
-    concurrency_key: Annotated[
-        str | None, typer.Option("--concurrency-key", metavar="KEY", help="See callboard flow.")
-    ] = None,
-    rate_key: Annotated[
-        str | None, typer.Option("--rate-key", metavar="KEY", help="See callboard flow.")
-    ] = None,
-    fairness_key: Annotated[
-        str | None, typer.Option("--fairness-key", metavar="KEY", help="See callboard flow.")
-    ] = None,
+    keys: KeyOptions,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of another definition.")
     ] = False,
@@ -126,27 +141,18 @@ async def create(
     """Submit such a task at each tick from now on; the same definition again changes nothing."""
     from callboard.cli import render_recurring
 
-    policies: dict[str, Any] = {"catch_up": catch_up, "overlap": overlap}
     found = await cb.recurring.create(
         name,
         kind,
         parse.json_value("payload", payload),
-        cron=cron,
-        every=parse.seconds("every", every),
-        anchor=parse.moment("anchor", anchor),
-        timezone=timezone,
-        start=parse.moment("start", start),
-        end=parse.moment("end", end),
         board=board,
         replace=replace,
         by=parse.operator(),
         title=title,
         priority=parse.priority(priority),
         timeout=parse.seconds("timeout", timeout),
-        concurrency_key=concurrency_key,
-        rate_key=rate_key,
-        fairness_key=fairness_key,
-        **policies,
+        **clock.values(),
+        **keys.values(),
     )
     out.emit(found, render_recurring.whole, found)
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from callboard.cli.render import Column, age, fields, heading, json_text, status, table, when
 from callboard.domain.agent import Agent
-from callboard.services.agents import HeldTask
+from callboard.domain.roster import HeldTask
 
 _COLUMNS: Final = (
     Column("AGENT"),

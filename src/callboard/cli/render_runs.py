@@ -24,9 +24,9 @@ from callboard.cli.render import (
     when,
 )
 from callboard.cli.run_ids import NO_RUNS
+from callboard.domain.report import Report
 from callboard.domain.run import Phase, Run, member_of
 from callboard.domain.task import Status, Task
-from callboard.runs import Report
 
 TASKS_SHOWN: Final = 20
 FAILURES_SHOWN: Final = 10

@@ -23,7 +23,8 @@ from callboard.cli.render import (
     when,
 )
 from callboard.domain.board import DEFAULT_BOARD
-from callboard.domain.task import Attempt, Claimed, Note, Task
+from callboard.domain.record import Claimed
+from callboard.domain.task import Attempt, Note, Task
 from callboard.domain.why import Why
 from callboard.services.tasks import Page
 

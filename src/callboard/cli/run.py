@@ -137,14 +137,12 @@ async def _run(
     from callboard.cli import hosting
     from callboard.teams.check import check_agents
     from callboard.teams.document import team_of
-    from callboard.teams.host import check_can_host
 
     document, name = chosen.document, chosen.name
     spec = team_of(name, document.teams[name], variables=chosen.variables)
     await check_agents(spec.agents.values(), document.folder)
     by = parse.operator()
     async with connected(options, is_kept=wishes.is_kept) as cb:
-        check_can_host(cb)
         team = await cb.teams.add(name, document.teams[name], by=by)
         started = await cb.runs.start(
             name,
@@ -163,9 +161,17 @@ async def _run(
 
 @contextlib.asynccontextmanager
 async def connected(options: Options, *, is_kept: bool) -> "AsyncIterator[Callboard]":
-    """The connection that was chosen; an engine that is not to be kept goes with its data."""
+    """The connection that was chosen; an engine that is not to be kept goes with its data.
+
+    Raises:
+        ConfigError: It is one to a coordinator, beside which nothing is hosted.
+    """
+    from callboard.teams.host import check_can_host
+
     if is_kept:
-        async with options.connect() as cb:
+        chosen = options.connect()
+        check_can_host(chosen)
+        async with chosen as cb:
             yield cb
         return
     folder = Path(tempfile.mkdtemp(prefix="callboard-"))

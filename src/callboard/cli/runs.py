@@ -185,7 +185,9 @@ async def join(
     Ctrl-C leaves it, and it stays where it was. The exit code is that of callboard run.
     """
     from callboard.cli import hosting
+    from callboard.teams.host import check_can_host
 
+    check_can_host(cb, "Watch it there (callboard runs watch)")
     found = await find_run(cb, run)
     wishes = hosting.Wishes(
         lease=parse.seconds("lease", lease) or 0.0,
@@ -226,7 +228,10 @@ async def retry(
     Where another host leads the run already, it is left to that one.
     """
     from callboard.cli import hosting
+    from callboard.teams.host import check_can_host
 
+    if not no_host:
+        check_can_host(cb, "Put it back alone (--no-host)")
     found = await find_run(cb, run)
     # Before anything is put back: where it cannot be hosted, that is known first.
     place = None if no_host else hosting.folder_of(found, folder)

@@ -7,9 +7,15 @@ import typer
 from callboard.cli import failures, options, parse
 from callboard.cli.command import command, group
 from callboard.cli.output import Output
+from callboard.cli.task_options import (
+    KeyOptions,
+    RequirementOptions,
+    TaskOptions,
+    TimeOptions,
+    spec_of,
+)
 from callboard.domain.board import DEFAULT_BOARD
-from callboard.domain.retry import RetryPolicy
-from callboard.domain.task import Requirements, Status, Task, TaskSpec
+from callboard.domain.task import Status, Task
 from callboard.exceptions import InvalidArgument
 
 if TYPE_CHECKING:
@@ -18,9 +24,6 @@ if TYPE_CHECKING:
 
 app = group("tasks", "Add tasks, look at them, steer them, and hold them by hand.")
 LOOK = "Add and look"
-REQUIRES = "What an agent must have"
-LATER = "When, how long, how often"
-KEYS = "Keys, which callboard flow limits"
 
 
 @command(
@@ -35,6 +38,7 @@ KEYS = "Keys, which callboard flow limits"
 async def add(
     cb: "Callboard",
     out: Output,
+    *,
     kind: Annotated[
         str | None,
         typer.Argument(metavar="KIND", help="Which handler runs it.", show_default=False),
@@ -44,178 +48,10 @@ async def add(
         typer.Argument(metavar="PAYLOAD", help="JSON, @FILE, or - for standard input."),
     ] = None,
     board: options.Board = DEFAULT_BOARD,
-    task_id: Annotated[
-        str | None,
-        typer.Option("--id", metavar="NAME", help="Names it; adding it again changes nothing."),
-    ] = None,
-    unique: Annotated[
-        str | None,
-        typer.Option("--unique", metavar="KEY", help="At most one unfinished task has this key."),
-    ] = None,
-    title: options.Title = "",
-    description: Annotated[
-        str, typer.Option("--description", metavar="TEXT", help="For people.")
-    ] = "",
-    priority: Annotated[
-        str,
-        typer.Option(
-            "--priority",
-            "-p",
-            metavar="N",
-            help="-1000 to 1000, or low, normal, high, critical, urgent.",
-        ),
-    ] = "0",
-    depends_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--depends-on", "-d", metavar="TASK", help="Must be done first. May be repeated."
-        ),
-    ] = None,
-    on_dependency_failure: Annotated[
-        str,
-        typer.Option(
-            "--on-failure", metavar="POLICY", help="If one of these fails: fail, skip or run."
-        ),
-    ] = "fail",
-    suggest: Annotated[
-        str | None, typer.Option("--suggest", metavar="AGENT", help="May have it first.")
-    ] = None,
-    metadata: Annotated[
-        str | None, typer.Option("--metadata", metavar="JSON", help="An object kept with it.")
-    ] = None,
-    created_by: Annotated[
-        str, typer.Option("--created-by", metavar="NAME", help="Who adds it.")
-    ] = "",
-    trace: Annotated[
-        str, typer.Option("--trace", metavar="TRACE", help="W3C trace context to carry.")
-    ] = "",
-    require_type: Annotated[
-        str,
-        typer.Option("--require-type", metavar="NAME", help="Its type.", rich_help_panel=REQUIRES),
-    ] = "",
-    require_capability: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--require-capability",
-            metavar="NAME",
-            help="A capability. May be repeated.",
-            rich_help_panel=REQUIRES,
-        ),
-    ] = None,
-    require_service: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--require-service",
-            metavar="NAME",
-            help="A service. May be repeated.",
-            rich_help_panel=REQUIRES,
-        ),
-    ] = None,
-    require_label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--require-label",
-            metavar="KEY=VALUE",
-            help="A label. May be repeated.",
-            rich_help_panel=REQUIRES,
-        ),
-    ] = None,
-    require_health: Annotated[
-        float,
-        typer.Option(
-            "--require-health", metavar="0…1", help="Its health.", rich_help_panel=REQUIRES
-        ),
-    ] = 0.0,
-    delay: Annotated[
-        str | None,
-        typer.Option(
-            "--delay", metavar="TIME", help="Not before so long from now.", rich_help_panel=LATER
-        ),
-    ] = None,
-    not_before: Annotated[
-        str | None,
-        typer.Option(
-            "--not-before", metavar="WHEN", help="Not before this time.", rich_help_panel=LATER
-        ),
-    ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option(
-            "--deadline",
-            metavar="WHEN",
-            help="Fails if it still waits then: a time, or a span from now.",
-            rich_help_panel=LATER,
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout", metavar="TIME", help="How long one attempt may run.", rich_help_panel=LATER
-        ),
-    ] = None,
-    lease: Annotated[
-        str | None,
-        typer.Option(
-            "--lease",
-            metavar="TIME",
-            help="How long its holder may be silent.",
-            rich_help_panel=LATER,
-        ),
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option(
-            "--retries", metavar="N", help="Tries after the first.", rich_help_panel=LATER
-        ),
-    ] = RetryPolicy().max_retries,
-    retry_base: Annotated[
-        str,
-        typer.Option(
-            "--retry-base", metavar="TIME", help="Bound of the first wait.", rich_help_panel=LATER
-        ),
-    ] = f"{RetryPolicy().base:g}",
-    retry_factor: Annotated[
-        float,
-        typer.Option(
-            "--retry-factor",
-            metavar="N",
-            help="Each further failure multiplies it.",
-            rich_help_panel=LATER,
-        ),
-    ] = RetryPolicy().factor,
-    retry_cap: Annotated[
-        str,
-        typer.Option(
-            "--retry-cap", metavar="TIME", help="No wait is longer.", rich_help_panel=LATER
-        ),
-    ] = f"{RetryPolicy().cap:g}",
-    concurrency_key: Annotated[
-        str | None,
-        typer.Option(
-            "--concurrency-key",
-            metavar="KEY",
-            help="Counts against what the key allows at once.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
-    rate_key: Annotated[
-        str | None,
-        typer.Option(
-            "--rate-key",
-            metavar="KEY",
-            help="Counts against the key's rate.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
-    fairness_key: Annotated[
-        str | None,
-        typer.Option(
-            "--fairness-key",
-            metavar="KEY",
-            help="Takes turns with tasks of other keys.",
-            rich_help_panel=KEYS,
-        ),
-    ] = None,
+    task: TaskOptions,
+    requires: RequirementOptions,
+    times: TimeOptions,
+    keys: KeyOptions,
     source: Annotated[
         str | None,
         typer.Option(
@@ -240,37 +76,7 @@ async def add(
         return None
     if kind is None:
         raise InvalidArgument("Give the KIND of the task, or --from FILE for many.", field="kind")
-    spec = TaskSpec(
-        kind=kind,
-        payload=parse.json_value("payload", payload),
-        id=task_id,
-        unique=unique,
-        title=title,
-        description=description,
-        priority=parse.priority(priority),
-        requirements=Requirements(
-            agent_type=require_type,
-            capabilities=parse.names(require_capability),
-            services=parse.names(require_service),
-            labels=parse.labels(require_label),
-            min_health_score=require_health,
-        ),
-        depends_on=parse.names(depends_on),
-        on_dependency_failure=on_dependency_failure,  # type: ignore[arg-type] # checked below
-        suggested_worker=suggest,
-        created_by=created_by,
-        metadata=parse.json_object("metadata", metadata),
-        trace_context=trace,
-        not_before=parse.moment("not_before", not_before),
-        delay=parse.seconds("delay", delay),
-        deadline=parse.moment("deadline", deadline),
-        timeout=parse.seconds("timeout", timeout),
-        lease=parse.seconds("lease", lease),
-        retry=_retry(retries, retry_base, retry_factor, retry_cap),
-        concurrency_key=concurrency_key,
-        rate_key=rate_key,
-        fairness_key=fairness_key,
-    )
+    spec = spec_of(kind, payload, task, requires, times, keys)
     (handle,) = await cb.board(board).tasks.submit_many([spec], created_by=parse.operator())
     if wait:
         out.remark(f"Waiting for task {handle.id}. It goes on if you interrupt this.")
@@ -278,16 +84,6 @@ async def add(
     word = "was there already, the same" if handle.existed else "added"
     out.emit(_added(handle, board), lambda: [f"Task {handle.id} {word}, on board {board!r}."])
     return None
-
-
-def _retry(retries: int, base: str, factor: float, cap: str) -> RetryPolicy | None:
-    policy = RetryPolicy(
-        max_retries=retries,
-        base=parse.seconds("retry-base", base) or 0.0,
-        factor=factor,
-        cap=parse.seconds("retry-cap", cap) or 0.0,
-    )
-    return None if policy == RetryPolicy() else policy
 
 
 def _added(handle: "TaskHandle", board: str) -> dict[str, Any]:

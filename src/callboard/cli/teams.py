@@ -200,6 +200,7 @@ async def _host(
     from callboard.cli.hosting import caught
     from callboard.teams.check import check_agents
     from callboard.teams.document import TEMPORARY, choose_url, read_document, team_of
+    from callboard.teams.host import check_can_host
     from callboard.teams.station import Station
 
     document = read_document(file, variables=variables)
@@ -211,7 +212,9 @@ async def _host(
         raise ConfigError(
             f"{file} asks for an engine that nobody else can reach. Give one, as --data .callboard"
         )
-    async with replace(options, url=url if isinstance(url, str) else None).connect() as cb:
+    chosen = replace(options, url=url if isinstance(url, str) else None).connect()
+    check_can_host(chosen)
+    async with chosen as cb:
         for name, team in document.teams.items():
             await cb.teams.add(name, team, by=parse.operator())
         station = Station(

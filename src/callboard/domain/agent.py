@@ -473,3 +473,21 @@ def encode_load(load: Mapping[str, float] | None) -> str:
                 f"Metric {name} is {value!r}; it must be a number from -1e15 to 1e15.", field="load"
             )
     return ",".join(f"{name}={float(value):.15g}" for name, value in given.items())
+
+
+def spec_of(agent: str | AgentSpec, fields: dict[str, Any]) -> AgentSpec:
+    """The specification of *agent*, a name or one already, with these fields.
+
+    Raises:
+        InvalidArgument: There is no such field.
+    """
+    try:
+        if isinstance(agent, AgentSpec):
+            return msgspec.structs.replace(agent, **fields)
+        return AgentSpec(id=agent, **fields)
+    except TypeError as error:
+        raise InvalidArgument(
+            f"An agent cannot be registered so: {error}. Its fields are "
+            f"{', '.join(AgentSpec.__struct_fields__)}.",
+            field="agent",
+        ) from error

@@ -137,6 +137,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
         subject: The resource, the task, or the context.
         about: Of a task ``assignment``, ``dependency`` or ``output``; of a context the field.
         status: ``open``, ``voting``, ``referred``, ``undecided`` or ``resolved``.
+        enforce: The verdict changes what it is about.
         context: What the reporter said besides, as JSON.
         reason: Why it is undecided.
         electorate: Who may vote; read with the trail.
@@ -152,6 +153,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime
     reported_by: str = ""
     status: str = "open"
+    enforce: bool = True
     context: Any = None
     arbiter: str = ""
     deadline: datetime | None = None

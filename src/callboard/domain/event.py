@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -128,6 +129,17 @@ def check_types(patterns: Iterable[str]) -> None:
                 f" Did you mean {close[0]}?" if close else " Name one as task:completed or task:*."
             )
             raise InvalidArgument(f"No event has a type like {pattern!r}.{hint}", field="types")
+
+
+@lru_cache(maxsize=256)
+def filter_of(patterns: tuple[str, ...]) -> TypeFilter:
+    """The filter of patterns as ``task:*``, made once.
+
+    Raises:
+        InvalidArgument: One of them matches no type that there is.
+    """
+    check_types(patterns)
+    return TypeFilter(patterns)
 
 
 class TypeFilter:

@@ -30,7 +30,7 @@ class FlowLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         concurrency: Tasks with it as ``concurrency_key`` that may be claimed at once;
-            ``math.inf`` for as many as there are.
+            ``math.inf``, which JSON writes as ``"unlimited"``, for as many as there are.
         interval: Seconds from one claim of tasks with it as ``rate_key`` to the next, in the
             long run; 0 for no limit.
         burst: Claims that may come at once after a quiet time.

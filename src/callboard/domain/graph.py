@@ -13,11 +13,13 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-from callboard.exceptions import DependencyCycle, InvalidArgument, TaskNotFound
+from callboard.domain.drawing import dot_of
+from callboard.domain.ordering import cycle_error, cycle_of, topological
+from callboard.exceptions import InvalidArgument, TaskNotFound
 
 FINISHED: Final = frozenset({"done", "failed", "cancelled"})
 """States that a task never leaves by itself."""
@@ -32,15 +34,6 @@ at most 50 MB) and tasks × dependencies, in bits read (about a second or two)."
 
 _STARTED: Final = frozenset({"claimed", "in_progress", "input_required"})
 _LOST: Final = frozenset({"failed", "cancelled"})
-_FILLS: Final = {
-    "claimed": "yellow",
-    "in_progress": "yellow",
-    "done": "green",
-    "failed": "red",
-    "cancelled": "grey",
-}
-_LABEL_CHARACTERS_MAX: Final = 80
-_CYCLE_NAMES_MAX: Final = 12
 
 
 class GraphNode(msgspec.Struct, frozen=True):
@@ -93,46 +86,6 @@ class Unblocks(msgspec.Struct, frozen=True):
     id: str
     tasks: int
     exact: bool = True
-
-
-class Sortable(Protocol):
-    """What :func:`sort_batch` needs to see of an item."""
-
-    @property
-    def id(self) -> str | None:
-        """The item's id; None if nothing can refer to it yet."""
-
-    @property
-    def depends_on(self) -> Iterable[str]:
-        """Ids of the items and tasks before this one."""
-
-
-SortableT = TypeVar("SortableT", bound=Sortable)
-
-
-def sort_batch(items: Iterable[SortableT]) -> list[SortableT]:
-    """Put every item after the items of the same batch that it depends on.
-
-    Stable: an order that is already right is kept as it is. Ids outside the batch are
-    left to the board. Where two items share an id, references mean the first.
-
-    Raises:
-        DependencyCycle: The batch cannot be ordered; ``details["cycle"]`` is the list
-            of ids, each depending on the next and the last on the first.
-    """
-    batch = list(items)
-    position: dict[str, int] = {}
-    for index, item in enumerate(batch):
-        if item.id is not None:
-            position.setdefault(item.id, index)
-    needs = [
-        tuple(position[need] for need in dict.fromkeys(item.depends_on) if need in position)
-        for item in batch
-    ]
-    order = _topological(needs)
-    if len(order) < len(batch):
-        raise _cycle_error([str(batch[index].id) for index in _cycle(needs, order)])
-    return [batch[index] for index in order]
 
 
 class TaskGraph:
@@ -194,7 +147,7 @@ class TaskGraph:
         """
         if len(self._placed) == len(self._nodes):
             return None
-        return [self._nodes[index].id for index in _cycle(self._needs, self._placed)]
+        return [self._nodes[index].id for index in cycle_of(self._needs, self._placed)]
 
     # Neighbours
 
@@ -382,30 +335,14 @@ class TaskGraph:
         cancelled and unreachable grey, the rest white; unknown references are dashed.
         The critical path is bold.
         """
-        critical = self._critical_ids()
-        path = dict(zip(critical[1:], critical, strict=False))
-        bold = frozenset(critical)
-        ready = frozenset(self.ready())
-        lines = [
-            f"digraph {_dot_name(name)} {{",
-            "  rankdir=LR;",
-            '  node [shape=box, style=filled, fillcolor=white, fontname="sans-serif"];',
-        ]
-        names = {task_id: _dot_name(task_id) for task_id in self._waiting_for_unknown}
-        lines.extend(f"  {missing} [style=dashed, color=grey];" for missing in names.values())
-        for index, node in enumerate(self._nodes):
-            names[node.id] = _dot_name(node.id)
-            fill = "lightgreen" if node.id in ready else _FILLS.get(node.status, "white")
-            if index in self._doomed:
-                fill = "lightgrey"
-            look = ', style="filled,bold", penwidth=2.5' if node.id in bold else ""
-            lines.append(f"  {names[node.id]} [label={_dot_label(node)}, fillcolor={fill}{look}];")
-        for node in self._nodes:
-            for need in dict.fromkeys(node.depends_on):
-                look = " [style=bold, penwidth=2.5]" if path.get(node.id) == need else ""
-                lines.append(f"  {names[need]} -> {names[node.id]}{look};")
-        lines.append("}")
-        return "\n".join(lines) + "\n"
+        return dot_of(
+            name,
+            self._nodes,
+            critical=self._critical_ids(),
+            ready=frozenset(self.ready()),
+            lost=frozenset(self._nodes[index].id for index in self._doomed),
+            unknown=self._waiting_for_unknown,
+        )
 
     def to_data(self) -> dict[str, Any]:
         """Return the graph and what is known about it as plain JSON values.
@@ -510,13 +447,13 @@ class TaskGraph:
 
     @cached_property
     def _placed(self) -> list[int]:
-        return _topological(self._needs)
+        return topological(self._needs)
 
     @cached_property
     def _order(self) -> list[int]:
         cycle = self.find_cycle()
         if cycle is not None:
-            raise _cycle_error(cycle)
+            raise cycle_error(cycle)
         return self._placed
 
     @cached_property
@@ -585,55 +522,6 @@ class TaskGraph:
         return counts, exact
 
 
-def _topological(needs: Sequence[Sequence[int]]) -> list[int]:
-    """Order positions after what they need (Kahn 1962); those behind a cycle are left out."""
-    behind: list[list[int]] = [[] for _ in needs]
-    for index, before in enumerate(needs):
-        for need in before:
-            behind[need].append(index)
-    open_needs = [len(before) for before in needs]
-    free = [index for index, count in enumerate(open_needs) if not count]
-    order: list[int] = []
-    while free:
-        index = heapq.heappop(free)
-        order.append(index)
-        for after in behind[index]:
-            open_needs[after] -= 1
-            if not open_needs[after]:
-                heapq.heappush(free, after)
-    return order
-
-
-def _cycle(needs: Sequence[Sequence[int]], placed: Iterable[int]) -> list[int]:
-    """Walk from need to need among the positions that found no place until one repeats.
-
-    Each of them needs another of them, else it would have been placed, so the walk
-    ends in a cycle. The cycle starts at its earliest position.
-    """
-    left = set(range(len(needs))).difference(placed)
-    steps: dict[int, int] = {}
-    index = min(left)
-    while index not in steps:
-        steps[index] = len(steps)
-        index = next(need for need in needs[index] if need in left)
-    cycle = list(steps)[steps[index] :]
-    start = cycle.index(min(cycle))
-    return cycle[start:] + cycle[:start]
-
-
-def _cycle_error(cycle: list[str]) -> DependencyCycle:
-    named = cycle
-    if len(cycle) > _CYCLE_NAMES_MAX:
-        half = _CYCLE_NAMES_MAX // 2
-        named = [*cycle[:half], f"({len(cycle) - 2 * half} more)", *cycle[-half:]]
-    circle = " -> ".join([*named, cycle[0]])
-    return DependencyCycle(
-        f"Tasks depend on each other in a circle: {circle} (each needs the next)."
-        " None of them could ever start. Remove one of these dependencies and submit again.",
-        cycle=cycle,
-    )
-
-
 def _count_behind(
     tasks: Sequence[int], behind: dict[int, tuple[int, ...]], counts: list[int]
 ) -> None:
@@ -683,28 +571,3 @@ def _check_node(node: GraphNode) -> None:
             id=node.id,
             duration=str(node.duration),
         )
-
-
-def _dot_name(text: str) -> str:
-    """Quote an id: control characters spelled out, so that different ids stay different."""
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if _is_drawable(c) else f"\\x{ord(c):02x}" for c in quoted) + '"'
-
-
-def _dot_label(node: GraphNode) -> str:
-    """Quote id and title as two lines in which nothing is read as an escape or an entity."""
-    lines = [node.id, node.title] if node.title and node.title != node.id else [node.id]
-    return '"' + "\\n".join(_dot_text(line) for line in lines) + '"'
-
-
-def _dot_text(text: str) -> str:
-    if len(text) > _LABEL_CHARACTERS_MAX:
-        text = text[: _LABEL_CHARACTERS_MAX - 1] + "…"
-    text = "".join(c if _is_drawable(c) else " " for c in text)
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
-
-
-def _is_drawable(character: str) -> bool:
-    """Refuse control characters, and lone surrogates, which no encoding can write."""
-    code = ord(character)
-    return code >= 0x20 and not 0x7F <= code <= 0x9F and not 0xD800 <= code <= 0xDFFF

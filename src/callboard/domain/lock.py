@@ -305,6 +305,12 @@ def claim_owner(board: str, task: str, fence: int) -> str:
     return f"claim:{check_name('board', board)}:{check_name('task id', task)}:{int(fence)}"
 
 
+def claim_of(owner: str) -> tuple[str, str, int] | None:
+    """Board, task and fence of an owner that is a claim; None of a token."""
+    found = _CLAIM.fullmatch(owner)
+    return None if found is None else (found[1], found[2], int(found[3]))
+
+
 def is_pattern(name: str) -> bool:
     """Whether the name stands for others too."""
     return "*" in name or "?" in name

@@ -315,7 +315,12 @@ class InboxCounts(msgspec.Struct, frozen=True):
 
 
 class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of messages, and how many there are in all."""
+    """A page of messages, and how many there are in all.
+
+    Attributes:
+        limit: As was asked; or how many it looked at, where it ended by its bytes before. The
+            next page begins at ``offset + limit``.
+    """
 
     messages: tuple[Message, ...]
     total: int

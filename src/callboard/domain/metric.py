@@ -26,7 +26,8 @@ KEPT_SECONDS: Final = 30 * 86_400
 """A series that nobody adds to is gone after this."""
 
 SAMPLE_SECONDS: Final = 30.0
-"""How often the coordination metrics are sampled, as the documented collector has it."""
+"""How often the coordination metrics are sampled, as the documented collector has it; the
+functions have it too."""
 
 TOP_WINDOW_SECONDS: Final = 300.0
 BUCKET_SECONDS_MAX: Final = 3_155_760_000

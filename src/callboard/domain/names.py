@@ -8,6 +8,7 @@ from typing import Any
 
 from callboard.exceptions import InvalidArgument
 
+NAME_MAX = 128
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 LABEL_VALUE = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
 
@@ -20,7 +21,7 @@ def check_name(what: str, value: Any) -> str:
     """
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} must be a string, not {type(value).__name__}.", field=what)
-    if not _is_name(value):
+    if len(value) > NAME_MAX or not _is_name(value):  # the cache is to keep nothing large
         shown = value if len(value) <= 60 else value[:57] + "..."
         cure = "It is empty." if not value else "Use 1 to 128 letters, digits, '.', '_' or '-'."
         raise InvalidArgument(

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
+from callboard.domain.bounds import check_depth
 from callboard.exceptions import CallboardError, Fatal, InvalidArgument, Retry
 
 MAX_RETRIES_MAX: Final = 1_000
@@ -305,7 +306,9 @@ def _plain_details(details: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(value: object) -> Any:
     try:
-        return msgspec.json.decode(msgspec.json.encode(value))
+        encoded = msgspec.json.encode(value)
+        check_depth("details", encoded)
+        return msgspec.json.decode(encoded)
     except Exception:  # Anything can be in there, and a failure report must not fail.
         return f"<{type(value).__name__}>"
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from callboard.domain.record import Record, parse_record
 from callboard.domain.strategy import Decision, recorded
-from callboard.domain.task import Record, Status, at_ms, parse_record
+from callboard.domain.task import Status, at_ms
 
 NAMES_SHOWN: Final = 5
 
@@ -20,21 +21,27 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         status: Where it stands.
-        code: The reason as one word: ``unmet_dependencies``, ``unknown_dependency``,
-            ``at_limit``, ``board_closed``, ``concurrency_limited``, ``rate_limited``,
-            ``key_paused``, ``breaker_open``,
-            ``no_agents``, ``no_agent_fits``, ``agents_full``, ``agents_draining``,
-            ``paused``, ``kind_paused``, ``not_before``, ``backing_off``, ``input_required``,
-            ``reserved``, ``held``, ``cancel_requested``, ``claimable``, ``done``,
-            ``failed``, ``cancelled``.
+        code: The reason as one word. Of one that is not ready: ``unmet_dependencies``,
+            ``unknown_dependency``, ``not_before``, ``backing_off``, ``undelivered``,
+            ``turned_down``. Of one that is ready, the first that applies: ``board_closed``,
+            ``paused``, ``breaker_open``, ``kind_paused``, ``at_limit``, ``key_paused``,
+            ``rate_limited``, ``concurrency_limited``, ``no_agents``, ``claimable``,
+            ``agents_resting``, ``agents_full``, ``breaker_open`` (of all agents that fit),
+            ``agents_draining``, ``no_agent_fits``. Else ``reserved``, ``held``,
+            ``cancel_requested``, ``input_required``, ``done``, ``failed``, ``cancelled``.
         text: One or two sentences for people, with the cure where there is one.
-        waits_for: Ids it waits for, at most 100.
+        waits_for: Ids it waits for, at most 100; of a failed one what it failed with.
         until: When the state ends by itself: the lease, the reservation, the wait.
-        agent: The agent concerned.
-        ahead: Tasks before it in its lane.
-        agents: By verdict (``could_claim full breaker_open draining unhealthy
-            does_not_fit``), the names.
-        missing: What agents lack that the task asks for, with how many lack it.
+        agent: The agent concerned; empty where it is none, or more than one.
+        ahead: Tasks before it in its lane, where it is ready.
+        agents: Where it is ready, by verdict the names of the 500 oldest agents, and of up to
+            500 later ones that fit. ``could_claim``: now. ``resting``: deliveries to it failed
+            of late. ``full``: it holds as many as it may. ``breaker_open``: its own.
+            ``draining``: it takes no new work, being drained, in maintenance or in error.
+            ``inactive``: it left, was lost or is inactive. ``unhealthy``: below the health
+            that the task asks for. ``does_not_fit``: it lacks what is asked for. ``unknown``:
+            it is gone by now.
+        missing: What those that do not fit lack, with how many lack it.
         decision: The last one that gave the task to an agent, where it is kept still.
     """
 
@@ -202,6 +209,15 @@ def _blocked(facts: _Facts) -> Why:
 
 
 def _scheduled(facts: _Facts) -> Why:
+    turned_down = _turned_down(facts)
+    if turned_down is not None and turned_down.at_ms == facts.record.since_ms:
+        return facts.why(
+            "turned_down",
+            f"It was pushed to {turned_down.agents[0]!r}, which gave it back or asked for time; "
+            f"it is given out again {facts.in_seconds()}.{_turned_down_text(facts)}",
+            until=facts.until,
+            agent=turned_down.agents[0],
+        )
     failures = facts.record.failures
     if failures and "error" in facts.extra:
         error = msgspec.json.decode(facts.extra["error"])
@@ -211,11 +227,43 @@ def _scheduled(facts: _Facts) -> Why:
             f"it is tried again {facts.in_seconds()}. Failures so far: {failures}.",
             until=facts.until,
         )
+    if "undelivered" in facts.extra:
+        count = int(facts.extra["undelivered"])
+        return facts.why(
+            "undelivered",
+            "It could not be delivered to the agent that it was pushed to; it is given out again "
+            f"{facts.in_seconds()}. Deliveries that failed since its last attempt: {count}.",
+            until=facts.until,
+        )
     return facts.why(
         "not_before",
         f"It may not be claimed before its time, {facts.in_seconds()}.",
         until=facts.until,
     )
+
+
+class _TurnedDown(msgspec.Struct, frozen=True):
+    """Agents gave back what was pushed to them, or asked for time; the latest comes first."""
+
+    at_ms: int
+    count: int
+    agents: tuple[str, ...]
+
+
+def _turned_down(facts: _Facts) -> _TurnedDown | None:
+    value = facts.extra.get("turned_down", b"").decode()
+    if not value:
+        return None
+    at, count, agents = value.split("|", 2)
+    return _TurnedDown(int(at), int(count), tuple(agents.split(",")))
+
+
+def _turned_down_text(facts: _Facts) -> str:
+    found = _turned_down(facts)
+    if found is None:
+        return ""
+    times = "once" if found.count == 1 else f"{found.count:,} times"
+    return f" It was turned down {times} ({_listed(found.agents)}); others go before."
 
 
 def _ahead_text(count: int) -> str:
@@ -243,7 +291,7 @@ def _pending(facts: _Facts) -> Why:
             missing.update(lacks.split(", "))
     agents = {verdict: tuple(names) for verdict, names in by_verdict.items()}
     more: dict[str, Any] = {"ahead": facts.ahead, "agents": agents, "missing": dict(missing)}
-    ahead = _ahead_text(facts.ahead)
+    ahead = _ahead_text(facts.ahead) + _turned_down_text(facts)
     if facts.is_closed:
         return facts.why(
             "board_closed",

@@ -86,6 +86,7 @@ def conflict_of(values: Sequence[Any]) -> Conflict | None:
         timestamp=at_ms(int(text["created_at"])),
         reported_by=text.get("created_by", ""),
         status=text["status"],
+        enforce=text.get("enforce") == "1",
         context=msgspec.json.decode(f["context"]) if f.get("context") else None,
         arbiter=text.get("arbiter", ""),
         deadline=at_ms(int(text["deadline"])) if "deadline" in text else None,

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from callboard.engine.address import address_of, redact_url
 from callboard.engine.deadlines import Deadlines
 from callboard.engine.multiplexer import Call, Link
+from callboard.engine.outage import Witness
 from callboard.engine.outcomes import closed, unavailable, unknown
 from callboard.engine.pubsub import PATTERN, PLAIN, SHARDED, Doorbells, Subscription
 from callboard.engine.repeats import Repeats
@@ -84,6 +85,7 @@ class Connection:
         self._epoch = 0
         self._attempts = 0
         self._failure: BaseException | None = None
+        self._outage = Witness("The connection")
         self._deadlines = Deadlines(self._live_calls, self._expire)
         self._is_closing = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -176,7 +178,8 @@ class Connection:
 
         Raises:
             EngineUnavailable: Certainly not run: no connection, or no room, in time.
-            OutcomeUnknown: Written, and its reply was lost or did not come in time.
+            OutcomeUnknown: Written, and its reply was lost or did not come in time; of what
+                only reads, EngineUnavailable.
             redis.exceptions.ResponseError: The engine's error reply. Replies that mean
                 "not run, try again" never get here; such calls are repeated.
             TypeError: A part of the command is not bytes, str, int or float.
@@ -268,19 +271,20 @@ class Connection:
                 born_at = self._loop.time()
                 error = await link.lost()
                 self._link = None
-                _log.warning("Lost the connection to %s: %s", self, error)
+                self._outage.lost(str(self), f"the connection was lost: {error}")
                 if self._loop.time() - born_at >= _STABLE_SECONDS:
                     self._attempts = 0
                 link = await self._reconnect()
                 self._take_up(link)
                 self._doorbells.follow(link.place)
-                _log.info("Connected to %s again", self)
+                self._outage.answered()
         finally:
             await self._wind_up()
 
     async def _wind_up(self) -> None:
         """Close the socket, and settle every call that is left."""
         link, self._link = self._link, None
+        self._outage.leave()
         self._repeats.stop()
         if link is not None:
             reason = RedisConnectionError("it was closed")
@@ -305,7 +309,8 @@ class Connection:
                 return await self._connect()
             except Exception as error:  # Whatever it is, the way back must stay open.
                 self._failure = error
-                _log.info("No connection to %s: %r", self, error)
+                self._outage.tried(str(self), str(error) or type(error).__name__)
+                _log.debug("No connection to %s: %r", self, error)
                 self._forget_settled()
 
     async def _connect(self) -> Link:

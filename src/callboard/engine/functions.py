@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
 from callboard import exceptions
 from callboard.engine.library import PREFIX, library
+from callboard.engine.outcomes import unread
 
 if TYPE_CHECKING:
     from callboard.engine.connection import Connection
@@ -92,7 +93,7 @@ class Functions:
 
         Raises:
             EngineFull: The engine is at its memory limit and the operation would add work.
-            EngineUnavailable: Certainly not run.
+            EngineUnavailable: Certainly not run, or it only reads.
             OutcomeUnknown: Sent, and the reply was lost.
         """
         now = self._clock() if self._clock else None
@@ -110,13 +111,23 @@ class Functions:
             except exceptions.OutcomeUnknown:
                 if not self._library.headers[name].is_repeatable:
                     raise
-                reply = await self._run(command, timeout)
+                reply = await self._again(name, command, timeout)
             if reply[0] == b"no_namespace" and self.reopen is not None:
                 await self.reopen()
                 reply = await self._run(command, timeout)
         except ResponseError as error:
             raise translated(name, error) from error
         return reply
+
+    async def _again(self, name: str, command: Iterable[Any], timeout: float | None) -> Any:
+        """Repeat a call whose reply was lost; where that is lost too, say what it may have done."""
+        try:
+            return await self._run(command, timeout)
+        except exceptions.OutcomeUnknown as error:
+            if self._library.headers[name].writes:
+                raise
+            engine, reason = (str(error.details.get(part, "")) for part in ("engine", "reason"))
+            raise unread(f"Operation {name}", engine, reason) from error
 
     async def _run(self, command: Iterable[Any], timeout: float | None) -> Any:
         try:
@@ -154,5 +165,9 @@ def translated(name: str, error: ResponseError) -> exceptions.EngineError:
         return exceptions.EngineUnsuitable(
             f"The engine's user may not do what operation {name} takes: {text}. Its rights are "
             "given by ACL SETUSER on the engine; docs/how-to/deploy.md lists those it needs."
+        )
+    if text.startswith(("NOREPLICAS", "MISCONF")):
+        return exceptions.EngineUnavailable(
+            f"The engine takes no writes just now, and operation {name} was not run: {text}"
         )
     return exceptions.EngineError(f"Operation {name} failed on the engine: {text}")

@@ -139,6 +139,10 @@ class Keys:
         """Hash of who holds a resource; its field ``~`` is not an owner."""
         return f"{self.prefix}lock:{resource}"
 
+    def lock_owner(self, owner: str) -> str:
+        """Hash of what an owner holds: a field each resource."""
+        return f"{self.prefix}lockowner:{owner}"
+
     def locks_bell(self, client: str) -> str:
         """The channel that wakes one client that waits for locks, or holds them."""
         return f"{self.prefix}bell:locks:{client}"

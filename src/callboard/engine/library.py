@@ -47,6 +47,11 @@ class Header:
     is_repeatable: bool
 
     @property
+    def writes(self) -> bool:
+        """It changes something."""
+        return "no-writes" not in self.flags
+
+    @property
     def rows(self) -> str | None:
         """The name of the open-ended last argument, where there is one."""
         return next((name for name, kind in self.arguments if kind == "rows"), None)

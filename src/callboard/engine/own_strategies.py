@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Generic, TypeVar
 
+from callboard.engine.offered import CannotLoad, load, offered
 from callboard.exceptions import StrategyFailed
 
 S = TypeVar("S")
@@ -38,7 +39,7 @@ class OwnStrategies(Generic[S]):
 
     def names(self) -> set[str]:
         """Those registered, and those that installed packages offer."""
-        return {*self._known, *(point.name for point in self._offered())}
+        return {*self._known, *(point.name for point in self._offered().values())}
 
     def find(self, name: str) -> S | None:
         """The strategy of this name; None where there is none.
@@ -48,22 +49,19 @@ class OwnStrategies(Generic[S]):
         """
         plain = self._plain(name)
         if plain not in self._known:
-            offered = (point for point in self._offered() if self._plain(point.name) == plain)
-            point = next(offered, None)
+            point = self._offered().get(plain)
             if point is None:
                 return None
             self._known[plain] = self._loaded(point)
         return self._known[plain]
 
-    def _offered(self) -> tuple[EntryPoint, ...]:
-        return tuple(entry_points(group=self._group))
+    def _offered(self) -> dict[str, EntryPoint]:
+        return offered(self._group, plain=self._plain)
 
     def _loaded(self, point: EntryPoint) -> S:
         try:
-            return self._check(point.name, point.load())
-        except Exception as error:
+            return load(point, self._check)
+        except CannotLoad as error:
             raise StrategyFailed(
-                f"Strategy {point.name!r} of entry point {point.value} cannot be loaded: "
-                f"{type(error).__name__}: {error}.",
-                strategy=point.name,
+                f"Strategy {point.name!r} of entry point {error}.", strategy=point.name
             ) from error

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callboard import exceptions as e
-
-Told = tuple[type[e.CallboardError], str, dict[str, Any]]
+from callboard.engine.told import Told
 
 
 def of_access(status: str, facts: Sequence[str], known: Mapping[str, Any]) -> Told | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callboard import exceptions as e
+from callboard.engine.told import Told
 
 
-def of_breakers(
-    status: str, facts: list[str], context: Mapping[str, Any]
-) -> tuple[type[e.CallboardError], str, dict[str, Any]] | None:
+def of_breakers(status: str, facts: Sequence[str], context: Mapping[str, Any]) -> Told | None:
     """What is said of breakers; None where the refusal is about something else."""
     component = str(context.get("component", ""))
     match status:
@@ -35,9 +34,7 @@ def of_breakers(
     return None
 
 
-def _circuit_open(
-    component: str, state: str, retry_ms: str, probes: str
-) -> tuple[type[e.CallboardError], str, dict[str, Any]]:
+def _circuit_open(component: str, state: str, retry_ms: str, probes: str) -> Told:
     retry_after = int(retry_ms) / 1000 if int(retry_ms) >= 0 else None
     if state == "half-open":
         noun = "probe" if probes == "1" else "probes"

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callboard import exceptions as e
-
-Told = tuple[type[e.CallboardError], str, dict[str, Any]]
-"""The class of the exception, its message, and the facts behind it."""
+from callboard.engine.told import Told
 
 
 def of_contexts(status: str, facts: Sequence[str], known: Mapping[str, Any]) -> Told | None:

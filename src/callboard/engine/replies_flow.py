@@ -7,8 +7,7 @@ from typing import Any
 
 from callboard import exceptions as e
 from callboard.domain.task import at_ms
-
-Told = tuple[type[e.CallboardError], str, dict[str, Any]]
+from callboard.engine.told import Told
 
 
 def of_flow(status: str, facts: Sequence[str], known: Mapping[str, Any]) -> Told | None:

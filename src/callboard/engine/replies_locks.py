@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from callboard import exceptions as e
-
-Told = tuple[type[e.CallboardError], str, dict[str, Any]]
-"""The class of the exception, its message, and the facts behind it."""
+from callboard.engine.told import Told
 
 
 def of_locks(status: str, facts: Sequence[str], known: Mapping[str, Any]) -> Told | None:

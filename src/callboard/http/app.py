@@ -22,7 +22,9 @@ from callboard.http.observing import Requests
 from callboard.http.recalling import Recalling, has_work
 from callboard.http.route import Call, Gone, Receive, Reply, Route, Router, Scope, Send, deny
 from callboard.http.routes import all_routes
+from callboard.http.security.whole import ANSWER, WHOLE
 from callboard.http.settings import ServeSettings
+from callboard.http.siblings import Siblings, Together
 from callboard.janitor import Janitor
 
 PATIENCE_SECONDS: Final = 0.25
@@ -66,7 +68,10 @@ class Coordinator:
         is_stopping: It takes no new requests, and long ones end.
         routes: All that is served.
         requests: What passed through this process.
+        siblings: The other processes on its port, where there are such.
     """
+
+    siblings: Siblings | None = None
 
     def __init__(self, choice: EngineChoice, settings: ServeSettings, **connecting: Any) -> None:
         self.choice = choice
@@ -84,6 +89,12 @@ class Coordinator:
     def document(self) -> bytes:
         """The OpenAPI document of what is served; made when it is first asked for."""
         return openapi.document(self.routes)
+
+    async def together(self) -> Together:
+        """What passed through all processes on the port, and what each says of itself."""
+        if self.siblings is None:
+            return Together(self.requests, [])
+        return await self.siblings.together()
 
     async def start(self) -> None:
         """Connect to the default namespace, then to others that have something to do.
@@ -205,16 +216,19 @@ class Coordinator:
             raise
         self._served[namespace] = served
         self._recalling.opened()
-        await self._make_room()
+        await self._make_room(namespace)
         return served
 
-    async def _make_room(self) -> None:
-        """Close namespaces beyond the bound: of those without work the one unused the longest."""
+    async def _make_room(self, newest: str) -> None:
+        """Close namespaces beyond the bound: of those without work the one unused the longest.
+
+        Never the *newest*, which somebody asks for just now.
+        """
         while len(self._served) > self.settings.namespaces_max:
             unused = sorted(
                 (one.used_at, name)
                 for name, one in self._served.items()
-                if name != self.settings.namespace and one.hub.is_idle
+                if name not in (self.settings.namespace, newest) and one.hub.is_idle
             )
             if not unused:
                 return
@@ -269,7 +283,7 @@ class Application:
         if kind == "http":
             reply = await self._answer(scope, receive, send)
             if reply is not None:
-                await send_reply(send, reply, scope["method"] == "HEAD")
+                await send_reply(scope, send, reply)
         elif kind == "websocket":
             await self._socket(scope, receive, send)
         else:
@@ -352,17 +366,24 @@ def _asked(route: Route) -> str:
     return operation.name if operation is not None else f"{route.verb} {route.path}"
 
 
-async def send_reply(send: Send, reply: Reply, is_head: bool = False) -> None:
-    """Send an answer that is complete."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": [
-                (b"content-type", reply.content_type.encode()),
-                (b"content-length", b"%d" % len(reply.body)),
-                *reply.headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": b"" if is_head else reply.body})
+async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
+    """Send an answer that is complete, in one message where the server takes it so."""
+    body = b"" if scope["method"] == "HEAD" else reply.body
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    if WHOLE in scope.get("extensions", ()):
+        await send(
+            {
+                "type": ANSWER,
+                "status": reply.status,
+                "headers": headers,
+                "body": body,
+                "block": b"",
+            }
+        )
+        return
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -16,9 +16,10 @@ from callboard.domain.access import Caller
 from callboard.exceptions import EngineError, EngineUnavailable, InvalidArgument, TooLarge
 from callboard.http import errors, polling
 from callboard.http.route import Call, Gone, Handler, Reply, Route
+from callboard.http.security.acting import acting_of, check_caller, check_holder
 from callboard.operations import Operation
+from callboard.operations.examples import EXAMPLES
 from callboard.operations.operation import BOUNDED, named_of
-from callboard.services.claims import Holding
 
 BOARD_PATH: Final = "/boards/{board}"
 
@@ -48,6 +49,7 @@ def routes_of(operation: Operation) -> Iterator[Route]:
             operation=operation,
             body=operation.body if operation.body.__struct_fields__ else None,
             query=operation.query if operation.query.__struct_fields__ else None,
+            example=EXAMPLES.get(operation.name),
             answers={200: operation.envelope},
         )
 
@@ -113,8 +115,8 @@ def _handler(operation: Operation) -> Handler:
     is_optional = not any(one.is_required for one in operation.parameters if one.place == "body")
     query = operation.query if operation.query.__struct_fields__ else None
     key = operation.answers
-    names = {one.name for one in operation.parameters}
-    tells = [name for name in ("by", "created_by") if name in names]
+    acting = acting_of(operation)
+    is_kept = acting.is_kept
     is_bounded = operation.hidden >= BOUNDED
 
     async def handle(call: Call) -> Reply | None:
@@ -130,9 +132,9 @@ def _handler(operation: Operation) -> Handler:
         if caller is not None:
             if caller.agent is not None or operation.is_global:
                 check_caller(caller, operation, *given)
-            if tells and caller.key_id is not None:
+            if is_kept and caller.key_id is not None:
                 # Whatever was sent: what is kept of who did it must be true.
-                given.append(dict.fromkeys(tells, caller.name))
+                given.append(acting.in_place(caller, given))
             if "address" in operation.hidden:
                 # It writes its own entry into the audit log, so nobody says who else it was.
                 given.append(asker(caller))
@@ -144,7 +146,7 @@ def _handler(operation: Operation) -> Handler:
         cb = await call.board()
         service = service_of(cb, operation, board)
         if caller is not None and caller.agent is not None:
-            await check_holder(caller, service, *given)
+            await check_holder(caller, cb, service, operation, *given)
         if poll:
             work = polling.held(
                 operation,
@@ -166,47 +168,6 @@ def _handler(operation: Operation) -> Handler:
 def asker(caller: Caller) -> dict[str, str]:
     """Who asks, for what writes its own entry into the audit log."""
     return {"by": caller.name, "by_key": caller.key_id or "", "address": caller.address}
-
-
-def check_caller(caller: Caller, operation: Operation, *given: Any) -> None:
-    """Raise NotPermitted where a key for one agent, or for some namespaces, does not do."""
-    if operation.is_global:
-        caller.check_everywhere()
-    if caller.agent is None or operation.role != "work":
-        return
-    values = named_of(given)
-    actors = [values[name] for name in _ACTORS if values.get(name)]
-    # Of a wait for locks it stands in the request for them.
-    actors.append(getattr(values.get("request"), "agent", ""))
-    for name in _ACTORS_IN:
-        for one in values.get(name, ()):
-            actors += [getattr(one, part, "") for part in ("agent", "sender")]
-    for actor in actors:
-        if actor:
-            caller.check_agent(actor)
-
-
-async def check_holder(caller: Caller, service: Any, *given: Any) -> None:
-    """Raise NotPermitted where a key for one agent is shown with claims of another one."""
-    if caller.agent is None or not isinstance(service, Holding):
-        return
-    values = named_of(given)
-    claims = [*values.get("claims", ()), *values.get("begun", ())]
-    for name in _ENDED:
-        claims += [(one.id, one.fence) for one in values.get(name, ())]
-    if "fence" in values:
-        claims.append((values["task_id"], values["fence"]))
-    if claims:
-        await service._check_holder(caller.agent, claims)
-
-
-_ENDED: Final = ("results", "failures")
-"""Parameters that hold what became of claims, each with its fence."""
-
-_ACTORS: Final = ("agent", "sender", "voter")
-"""Parameters of an agent's own operations that say which agent it is."""
-
-_ACTORS_IN: Final = ("beats", "specs", "reports")
 
 
 def _poll_of(given: Any) -> float:

@@ -18,6 +18,7 @@ from callboard.exceptions import (
     CircuitOpen,
     ConfigError,
     EngineError,
+    EngineUnavailable,
     InvalidArgument,
     NotAuthenticated,
     NotFound,
@@ -150,13 +151,28 @@ def _loc(error: CallboardError, route: Route | None) -> tuple[str, ...]:
     is_read = route is not None and route.verb == "GET"
     place = error.details.get("place", "query" if is_read else "body")
     if route is not None and route.operation is not None:
-        place = next((p.place for p in route.operation.parameters if p.name == field), place)
+        # Of several things the error names one: "task id" of ``task_ids``.
+        plain_name = field.replace(" ", "_")
+        for name in (field, plain_name, f"{plain_name}s"):
+            for parameter in route.operation.parameters:
+                if parameter.name == name:
+                    return (parameter.place, name)
     return (place, field) if field else (place,)
 
 
 def stopping() -> Reply:
     """The coordinator ends, and did nothing."""
     return refused(503, "This coordinator has stopped. Ask another.", "stopping", after=1)
+
+
+def engine_away() -> Reply:
+    """The engine does not answer, as told to who is not known: not where it is, nor why."""
+    return refused(
+        503,
+        "The engine does not answer just now. Nothing was done; repeat the request in a moment.",
+        EngineUnavailable.code,
+        after=RETRY_SECONDS,
+    )
 
 
 def refused(

@@ -13,7 +13,6 @@ from callboard.http import errors
 from callboard.http.describing import Doc, codes_of, doc_of, markdown, parsed, without_codes
 from callboard.http.route import JSON, Route
 from callboard.operations import Operation, Parameter
-from callboard.operations.examples import EXAMPLES
 from callboard.version import __version__
 
 REF: Final = "#/components/schemas/{name}"
@@ -156,6 +155,8 @@ def _operation(route: Route, schema_of: dict[Any, Any], components: dict[str, An
         operation["x-role"] = route.role
     else:
         operation["security"] = []
+    if route.needs_key:
+        operation["security"] = [{"bearer": []}, {"key": []}]
     if route.body is not None:
         operation["requestBody"] = _body(route, schema_of, components, said)
     return operation
@@ -252,9 +253,8 @@ def _body(
     for name, found in schema.get("properties", {}).items():
         schema["properties"][name] = {**_with_default(found, name, defaults), **_said(said, name)}
     content: dict[str, Any] = {"schema": schema_of[route.body]}
-    example = EXAMPLES.get(route.operation.name) if route.operation is not None else None
-    if example is not None:
-        content["example"] = example
+    if route.example is not None:
+        content["example"] = route.example
     return {"required": bool(schema.get("required")), "content": {JSON: content}}
 
 
@@ -317,7 +317,7 @@ def _describe(schema: dict[str, Any]) -> None:
     text = schema.get("description")
     if not text:
         return
-    doc = parsed(text)
+    doc = parsed(inspect.cleandoc(text))
     schema["description"] = "\n\n".join(part for part in (doc.summary, doc.text) if part)
     for name, found in schema.get("properties", {}).items():
         if doc.names.get(name):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -25,22 +26,34 @@ _INLINE = re.compile(r"`([^`]+)`|\*(\w[^*]*)\*")
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _SAMPLES: Final = {
     "agent": "mira",
+    "agent_id": "mira",
+    "agent_type": "worker",
     "board": "run-42",
     "capability": "analysis",
     "component": "search-api",
     "conflict_id": "c-1",
+    "fingerprint": "0f343b0931126a20f133d67c2b018a3b",
+    "instance": "mira-1",
     "key": "customer-7",
     "message_id": "m-1",
+    "on": "events",
+    "moment": "2026-01-01T12:00:00Z",
     "name": "summary",
+    "owner": "mira-job-7",
+    "peer": "noor",
+    "peer_id": "noor",
     "priority": "normal",
     "project": "release-2",
-    "resource": "file:src%2Fa.py",
+    "resource": "file:src/a.py",
     "run": "run-1",
     "service": "task-execution",
+    "strategy": "least_connections",
     "task": "fetch-1",
     "task_id": "fetch-1",
     "topic": "builds",
 }
+_SAMPLES_OF: Final = {("/series/{name}/history", "name"): "task_throughput"}
+"""Where a name stands for something else than elsewhere."""
 
 
 @lru_cache(maxsize=1)
@@ -57,16 +70,24 @@ def style() -> bytes:
 
 def curl_of(verb: str, path: str, operation: Node, components: Node) -> str:
     """A call of a route that can be pasted into a shell."""
-    filled = _PARAMETER.sub(lambda found: _SAMPLES.get(found[1], f"some-{found[1]}"), path)
+
+    def filled(found: re.Match[str]) -> str:
+        name = found[1]
+        return quote(_SAMPLES_OF.get((path, name)) or _named(name), safe=":")
+
     required = [
-        f"{one['name']}={_sample(one.get('schema', {}), components)}"
+        (one["name"], _sample(one.get("schema", {}), components, one["name"]))
         for one in operation.get("parameters", ())
         if one["in"] == "query" and one.get("required")
     ]
-    address = f"http://localhost:9001{filled}" + (f"?{'&'.join(required)}" if required else "")
+    address = f"http://localhost:9001{_PARAMETER.sub(filled, path)}"
+    if required:
+        address += f"?{urlencode(required, doseq=True, safe=':')}"
     is_stream = any("event-stream" in kind for kind in _content(operation))
     words = ["curl", *(["-N"] if is_stream else []), *(["-X", verb] if verb != "GET" else [])]
     words.append(address if "&" not in address and "?" not in address else shlex.quote(address))
+    if operation.get("security"):
+        words.append('-H "Authorization: Bearer $CALLBOARD_API_KEY"')
     body = operation.get("requestBody")
     if body is None:
         return " ".join(words)
@@ -277,15 +298,15 @@ def _linked(value: Any) -> set[str]:
     return found
 
 
-def _sample(schema: Node, components: Node, depth: int = 0) -> Any:
-    """A value that the schema lets through, of what it must have."""
+def _sample(schema: Node, components: Node, name: str = "", depth: int = 0) -> Any:
+    """A value for the field of this name that the schema lets through, of what it must have."""
     if "default" in schema:
         return schema["default"]
     if "$ref" in schema:
-        return _sample(components[_name(schema)], components, depth + 1)
+        return _sample(components[_name(schema)], components, name, depth)
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            return _sample(schema[word][0], components, depth + 1)
+            return _sample(schema[word][0], components, name, depth)
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:
@@ -293,18 +314,22 @@ def _sample(schema: Node, components: Node, depth: int = 0) -> Any:
     kind = schema.get("type")
     if kind == "object":
         return {
-            name: _sample(schema["properties"][name], components, depth + 1)
-            for name in schema.get("required", ())
+            one: _sample(schema["properties"][one], components, one, depth + 1)
+            for one in schema.get("required", ())
             if depth < DEEP_MAX
         }
     if kind == "array":
         items = schema.get("prefixItems")
         if items:
-            return [_sample(one, components, depth + 1) for one in items]
-        return [_sample(schema.get("items") or {}, components, depth + 1)]
-    if schema.get("format") == "date-time":
-        return "2026-01-01T12:00:00Z"
-    return {"string": "…", "integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
+            return [_sample(one, components, name, depth + 1) for one in items]
+        return [_sample(schema.get("items") or {}, components, name.removesuffix("s"), depth + 1)]
+    if kind == "string":
+        return _named(name)
+    return {"integer": 1, "number": 1.0, "boolean": True}.get(str(kind))
+
+
+def _named(name: str) -> str:
+    return _SAMPLES.get(name, f"some-{name}")
 
 
 def _row(name: str, schema: Node, said: str, note: str) -> str:

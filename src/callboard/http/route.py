@@ -120,7 +120,7 @@ class Call:
                 max_num_fields=QUERY_FIELDS_MAX,
             )
         except ValueError as error:
-            raise InvalidArgument(f"The query cannot be read: {error}.", field="query") from error
+            raise InvalidArgument(f"The query cannot be read: {error}.", place="query") from error
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, whose *name* is in lower case; the first of several."""
@@ -152,11 +152,13 @@ class Route:
         tag: The group it is listed under.
         operation: What it is made of, where it is an operation of the library.
         body, query: The structs of what is sent; None where nothing is.
+        example: A body that does something where it is pasted; None where the types suffice.
         answers: Status and type of what comes back; None as a type for no JSON.
         content_type: Of the answer.
         is_documented: It keeps the shapes of the source's interface: an unknown name is
             answered ``Resource not found`` without details, unknown fields are ignored.
         is_streaming: The answer has no end of its own.
+        needs_key: It is about the caller's API key: without one there is nothing to do.
     """
 
     verb: str
@@ -169,10 +171,12 @@ class Route:
     operation: Operation | None = None
     body: Any = None
     query: Any = None
+    example: Any = None
     answers: Mapping[int, Any] = field(default_factory=dict)
     content_type: str = JSON
     is_documented: bool = False
     is_streaming: bool = False
+    needs_key: bool = False
 
 
 class _Node:

@@ -13,6 +13,8 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +32,8 @@ from callboard.http.security import AccessSettings, bound_to, secure
 from callboard.http.security.guard import Guard
 from callboard.http.security.server import check_proxies, check_tls, server_options
 from callboard.http.settings import ServeSettings
+from callboard.http.siblings import Siblings
+from callboard.http.system import describe
 from callboard.services.access import Access
 
 AT_ONCE_SECONDS: Final = 1.0
@@ -116,7 +120,7 @@ class _Farewell:
             if not has_begun:
                 reply = errors.stopping()
                 closing = (*reply.headers, (b"connection", b"close"))
-                await send_reply(send, msgspec.structs.replace(reply, headers=closing))
+                await send_reply(scope, send, msgspec.structs.replace(reply, headers=closing))
 
 
 class Service:
@@ -132,6 +136,8 @@ class Service:
 
     Attributes:
         lifeline: A pipe whose other end a parent holds: where it ends, so does the service.
+        meets_in: The folder in which the processes on its port meet, and its name there.
+        beats: How often it tells its parent that its loop turns, in seconds, and how.
     """
 
     def __init__(
@@ -151,6 +157,8 @@ class Service:
     ) -> None:
         self.coordinator = Coordinator(choice, settings, durable=durable, adopt=adopt)
         self.lifeline: int | None = None
+        self.meets_in: tuple[Path, str] | None = None
+        self.beats: tuple[float, Callable[[], None]] | None = None
         self._settings = settings
         self._listen = listen
         self._access = access
@@ -193,6 +201,7 @@ class Service:
         try:
             await self.coordinator.start()
             await self._choose_access()
+            await self._meet()
             url = url_of(taken, self._listen)
             server = self._server = _Server(self._config())
             _spare_the_collector()
@@ -203,7 +212,7 @@ class Service:
             if server.started:
                 self._on_start(await self._started(url))
                 systemd.notify("READY=1\nSTATUS=Serving " + url)
-                feeding = asyncio.create_task(systemd.feed_watchdog(), name="callboard-watchdog")
+                feeding = asyncio.create_task(self._say_it_turns(), name="callboard-watchdog")
             try:
                 await serving
             except OSError as error:
@@ -212,6 +221,24 @@ class Service:
             if feeding is not None:
                 feeding.cancel()
             await self._end()
+
+    async def _say_it_turns(self) -> None:
+        """Tell the service manager, or the parent, again and again."""
+        if self.beats is None:
+            await systemd.feed_watchdog()
+            return
+        seconds, tell = self.beats
+        while True:
+            tell()
+            await asyncio.sleep(seconds)
+
+    async def _meet(self) -> None:
+        """Let the other processes on the port know what passes through this one."""
+        if self.meets_in is not None:
+            describing = partial(describe, self.coordinator)
+            siblings = Siblings(*self.meets_in, self.coordinator.requests, describing)
+            self.coordinator.siblings = siblings
+            await siblings.start()
 
     async def _choose_access(self) -> None:
         """Beyond this machine callers need keys: refuse where nobody has one."""
@@ -276,6 +303,8 @@ class Service:
                 await self.coordinator.stop()
         except TimeoutError:
             _log.warning("The coordinator did not end within %g s.", bound)
+        if self.coordinator.siblings is not None:
+            self.coordinator.siblings.stop()
 
     # Signals
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from callboard.dispatch.dispatcher import DispatchState
-from callboard.exceptions import CallboardError
+from callboard.exceptions import CallboardError, EngineError
 from callboard.http import errors, pages
 from callboard.http.route import Call, Reply, Route
 
@@ -61,11 +63,12 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NamespaceState(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs for one namespace.
+    """What runs for one namespace, in all processes on the port together.
 
     Attributes:
+        is_connected: Each process that serves it is.
         listeners: Streams and sockets that are told its events.
-        swept_at: When its janitor's last round went well; None before the first, or without.
+        swept_at: When its janitor last ended a round; None before the first, or without.
         dispatcher: What its dispatch loop says of itself; None without.
     """
 
@@ -77,7 +80,7 @@ class NamespaceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestState(msgspec.Struct, frozen=True, kw_only=True):
-    """What passed through this process since it began; times in milliseconds, by buckets.
+    """What passed through all processes on the port; times in milliseconds, by buckets.
 
     Streams, sockets and requests that waited for something are counted, and not timed.
     """
@@ -90,12 +93,29 @@ class RequestState(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
 
 
+class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the processes on the port."""
+
+    pid: int
+    started_at: datetime
+    is_stopping: bool
+    in_flight: int
+
+
+class _Own(ProcessState, frozen=True, kw_only=True):
+    """What a process tells the others."""
+
+    namespaces: list[NamespaceState]
+
+
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """One coordinator, as it sees itself.
 
     Attributes:
         node: The machine's name.
+        pid: Of the process that answers, as are ``started_at`` and ``engine``.
         time: Of its clock.
+        processes: All on the port that answered in time; this one first.
     """
 
     version: str
@@ -108,6 +128,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineState
     namespaces: list[NamespaceState]
     requests: RequestState
+    processes: list[ProcessState] = []
 
 
 class SystemBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +139,12 @@ class SystemBody(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: str
 
 
+_decode = msgspec.json.Decoder(_Own).decode
+
 PING_SECONDS: Final = 2.0
+
+READY_SECONDS: Final = 1.0
+"""How long an engine may take that is said to be ready: balancers ask every few seconds."""
 
 
 async def system(call: Call) -> Reply:
@@ -129,7 +155,10 @@ async def system(call: Call) -> Reply:
     from callboard.version import __version__
 
     coordinator = call.coordinator
-    requests = coordinator.requests
+    together = await coordinator.together()
+    requests = together.requests
+    told = [_decode(state) for state in together.states] or [_own(coordinator)]
+    engine = await _engine(coordinator)  # first: it takes the longest, and the time is of after it
     found = System(
         version=__version__,
         node=os.uname().nodename,
@@ -138,11 +167,11 @@ async def system(call: Call) -> Reply:
         uptime_seconds=round(time.time() - coordinator.started_at, 3),
         time=datetime.now(UTC),
         is_stopping=coordinator.is_stopping.is_set(),
-        engine=await _engine(coordinator),
+        engine=engine,
         namespaces=[
-            _namespace(one)
-            for one in coordinator.open_now()
-            if call.caller is not None and call.caller.may_use(one.cb.namespace.name)
+            one
+            for one in _merged(state for process in told for state in process.namespaces)
+            if call.caller is not None and call.caller.may_use(one.name)
         ],
         requests=RequestState(
             in_flight=requests.in_flight,
@@ -152,6 +181,15 @@ async def system(call: Call) -> Reply:
             p95_ms=round(requests.quantile(0.95) * 1e3, 3),
             p99_ms=round(requests.quantile(0.99) * 1e3, 3),
         ),
+        processes=[
+            ProcessState(
+                pid=one.pid,
+                started_at=one.started_at,
+                is_stopping=one.is_stopping,
+                in_flight=one.in_flight,
+            )
+            for one in told
+        ],
     )
     return Reply(_encode(SystemBody(status="success", system=found, timestamp=errors.now())))
 
@@ -176,6 +214,41 @@ async def _engine(coordinator: Coordinator) -> EngineState:
     )
 
 
+def describe(coordinator: Coordinator) -> bytes:
+    """What a process tells the others on its port of itself."""
+    return _encode(_own(coordinator))
+
+
+def _own(coordinator: Coordinator) -> _Own:
+    return _Own(
+        pid=os.getpid(),
+        started_at=datetime.fromtimestamp(coordinator.started_at, UTC),
+        is_stopping=coordinator.is_stopping.is_set(),
+        in_flight=coordinator.requests.in_flight,
+        namespaces=[_namespace(one) for one in coordinator.open_now()],
+    )
+
+
+def _merged(states: Iterable[NamespaceState]) -> list[NamespaceState]:
+    """Each namespace once, in the order of their first."""
+    found: dict[str, NamespaceState] = {}
+    for state in states:
+        before = found.get(state.name)
+        found[state.name] = state if before is None else _both(before, state)
+    return list(found.values())
+
+
+def _both(one: NamespaceState, other: NamespaceState) -> NamespaceState:
+    loops = [state.dispatcher for state in (one, other) if state.dispatcher is not None]
+    return NamespaceState(
+        name=one.name,
+        is_connected=one.is_connected and other.is_connected,
+        listeners=one.listeners + other.listeners,
+        swept_at=max(filter(None, (one.swept_at, other.swept_at)), default=None),
+        dispatcher=loops[0] + loops[1] if len(loops) == 2 else next(iter(loops), None),
+    )
+
+
 def _namespace(served: Served) -> NamespaceState:
     janitor, dispatcher = served.janitor, served.dispatcher
     return NamespaceState(
@@ -188,11 +261,19 @@ def _namespace(served: Served) -> NamespaceState:
 
 
 async def ready(call: Call) -> Reply:
-    """Answer 200 where the engine answers, and this coordinator is not about to stop."""
+    """Answer 200 where the engine answers, and this coordinator is not about to stop.
+
+    Anybody may ask; of where the engine is and what it said only those are told who show a key.
+    """
     if call.coordinator.is_stopping.is_set():
         return errors.refused(503, "This coordinator is stopping.", "stopping", after=1)
-    cb = await call.coordinator.board(call.coordinator.settings.namespace)
-    await cb.namespace.connection.call("PING", timeout=1.0)
+    try:
+        cb = await call.coordinator.board(call.coordinator.settings.namespace)
+        await cb.namespace.connection.call("PING", timeout=READY_SECONDS)
+    except EngineError:
+        if call.caller is not None and call.caller.key_id is not None:
+            raise
+        return errors.engine_away()
     facts = cb.facts
     engine = f"{facts.software} {facts.version}"
     return Reply(_encode(Ready(status="ready", engine=engine, timestamp=errors.now())))
@@ -220,53 +301,46 @@ async def style(call: Call) -> Reply:
     return Reply(pages.style(), content_type=pages.CSS)
 
 
+_route = partial(Route, verb="GET", tag="system")
+
+
 def routes() -> list[Route]:
     """Health, readiness, the document and its page."""
     return [
-        Route(
-            verb="GET",
+        _route(
             path="/ready",
             handle=ready,
             role=None,
             summary="Say whether requests can be served just now.",
-            tag="system",
             answers={200: Ready, 503: NotReady},
         ),
-        Route(
-            verb="GET",
+        _route(
             path="/system",
             handle=system,
             role="read",
             summary="Tell how this coordinator is: its engine, loops, requests.",
-            tag="system",
             answers={200: SystemBody},
         ),
-        Route(
-            verb="GET",
+        _route(
             path="/openapi.json",
             handle=document,
             role=None,
             summary="This interface as an OpenAPI 3.1 document.",
-            tag="system",
             answers={200: dict},
         ),
-        Route(
-            verb="GET",
+        _route(
             path="/docs",
             handle=docs,
             role=None,
             summary="This interface as a page.",
-            tag="system",
             answers={200: None},
             content_type=pages.HTML,
         ),
-        Route(
-            verb="GET",
+        _route(
             path="/docs.css",
             handle=style,
             role=None,
             summary="The style of that page.",
-            tag="system",
             answers={200: None},
             content_type=pages.CSS,
         ),

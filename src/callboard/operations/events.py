@@ -13,7 +13,7 @@ from callboard.operations.operation import operations_of
 from callboard.services.events import Events
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EventEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event, or a gap: the notice that events are missing.
 
     Attributes:
@@ -40,13 +40,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class EntryPage(msgspec.Struct, frozen=True):
     """Events in order, and where to go on."""
 
-    events: list[Entry]
+    events: list[EventEntry]
     cursor: str
 
 
-def entry(event: Event | Gap) -> Entry:
+def entry(event: Event | Gap) -> EventEntry:
     """The event or gap as it is sent."""
-    return Entry(**{name: getattr(event, name) for name in event.__struct_fields__})
+    return EventEntry(**{name: getattr(event, name) for name in event.__struct_fields__})
 
 
 def _page(page: tuple[list[Event | Gap], str]) -> EntryPage:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
 
-from callboard.domain.flow import FlowHolder, FlowKey, FlowLimits
+from callboard.domain.flow import FlowKey, FlowLimits
 from callboard.operations.operation import Wire, operations_of
 from callboard.operations.wires import Names
 from callboard.services.flow import Flow
@@ -19,45 +18,17 @@ Unlimited = Literal["unlimited"]
 """JSON has no infinity."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is set for a key, or for all keys that begin alike; null where nothing is.
+class Limits(FlowLimits, frozen=True, kw_only=True):  # noqa: D101 # That of its base.
+    __doc__ = FlowLimits.__doc__
 
-    Attributes:
-        concurrency: Tasks with it as ``concurrency_key`` that may be claimed at once.
-        interval: Seconds from one claim of tasks with it as ``rate_key`` to the next, in the
-            long run; 0 for no limit.
-        burst: Claims that may come at once after a quiet time.
-        weight: The share of tasks with it as ``fairness_key``, against 1 of other keys.
-        is_paused: Nothing with the key, of whichever of the three kinds, is claimed.
-    """
-
-    concurrency: int | Unlimited | None = None
-    interval: float | None = None
-    burst: int | None = None
-    weight: float | None = None
-    is_paused: bool | None = None
+    concurrency: int | Unlimited | None = None  # type: ignore[assignment] # as above
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it stood when it was read.
+class Key(FlowKey, frozen=True, kw_only=True):  # noqa: D101 # That of its base.
+    __doc__ = FlowKey.__doc__
 
-    Attributes:
-        key: Its name; one that ends with ``*`` stands for all that begin so.
-        own: What is set for itself.
-        holds: What holds for it, patterns counted in.
-        running: Claims that occupy a slot of it, on all boards.
-        holders: The first 100 of these.
-        waiting: Tasks with this key, of any of the three kinds, that wait to be claimed.
-        next_at: When its rate lets the next claim through; null for at once.
-    """
-
-    key: str
     own: Limits
     holds: Limits
-    running: int
-    holders: tuple[FlowHolder, ...]
-    waiting: int
-    next_at: datetime | None
 
 
 def key_sent(key: FlowKey) -> Key:

@@ -10,11 +10,11 @@ import msgspec
 
 from callboard.domain.message import Hearing, MessageSpec
 from callboard.messaging import Messages
-from callboard.operations.operation import Wire, operations_of
+from callboard.operations.operation import BOUNDED, Wire, operations_of
 from callboard.operations.wires import ADDRESS, OWNER_OR_NONE, address_sent, address_taken
 
 
-class Heard(msgspec.Struct, frozen=True):
+class HeardUpTo(msgspec.Struct, frozen=True):
     """How far broadcasts were read: what a hearing said of itself."""
 
     fence: int
@@ -22,10 +22,10 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 def _heard(hearing: Any) -> Any:
-    return Heard(hearing.fence, hearing.upto) if isinstance(hearing, Hearing) else hearing
+    return HeardUpTo(hearing.fence, hearing.upto) if isinstance(hearing, Hearing) else hearing
 
 
-def _hearing(heard: Heard) -> Hearing:
+def _hearing(heard: HeardUpTo) -> Hearing:
     return Hearing(messages=(), fence=heard.fence, upto=heard.upto)
 
 
@@ -113,13 +113,13 @@ OPERATIONS: Final = (
         answers="reply",
         is_waiting=True,
     ),
-    _read("history", Messages.history, path="/messages", answers="page"),
+    _read("history", Messages.history, path="/messages", answers="page", hidden=BOUNDED),
     _read("get", Messages.get, path="/messages/{message_id}/state", answers="message"),
     _read("copies", Messages.copies, path="/messages/{message_id}/copies", answers="messages"),
     _read("why", Messages.why, path="/messages/{message_id}/why", answers="why"),
     # Inboxes
     _read("inboxes", Messages.inboxes, path="/inboxes", answers="inboxes"),
-    _read("inbox", Messages.inbox, path=_INBOX, answers="page"),
+    _read("inbox", Messages.inbox, path=_INBOX, answers="page", hidden=BOUNDED),
     _read("counts", Messages.counts, path=f"{_INBOX}/counts", answers="counts"),
     _read("unread", Messages.unread, path=f"{_INBOX}/unread", answers="unread"),
     _work(
@@ -141,7 +141,7 @@ OPERATIONS: Final = (
         Messages.heard,
         path=f"{_INBOX}/heard",
         answers="",
-        types={"hearing": Wire(Heard, _heard, _hearing)},
+        types={"hearing": Wire(HeardUpTo, _heard, _hearing)},
         is_repeatable=True,
     ),
     _steer("requeue", Messages.requeue, path=f"{_INBOX}/requeue", answers="answers", types=_IDS),

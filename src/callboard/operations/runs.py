@@ -29,9 +29,9 @@ OPERATIONS: Final = (
     _read("get", Runs.get, path=_ONE, answers="run"),
     _read("report", Runs.report, path=f"{_ONE}/report", answers="report"),
     _read("wait", Runs.wait, path=f"{_ONE}/wait", answers="run", is_waiting=True),
-    _steer("cancel", Runs.cancel, path=f"{_ONE}/cancel"),
-    _steer("pause", Runs.pause, path=f"{_ONE}/pause"),
-    _steer("resume", Runs.resume, path=f"{_ONE}/resume"),
+    _steer("cancel", Runs.cancel, path=f"{_ONE}/cancel", is_repeatable=True),
+    _steer("pause", Runs.pause, path=f"{_ONE}/pause", is_repeatable=True),
+    _steer("resume", Runs.resume, path=f"{_ONE}/resume", is_repeatable=True),
     _steer("retry", Runs.retry, path=f"{_ONE}/retry"),
     _operation("delete", Runs.delete, verb="DELETE", path=_ONE, role="operate", answers=""),
 )

@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from callboard.app import BoardTasks
+from callboard.domain.record import Claimed
 from callboard.domain.retry import Failure
-from callboard.domain.task import Claimed, Status, TaskSpec
+from callboard.domain.task import Status, TaskSpec
 from callboard.engine.answers import Answer
 from callboard.operations.operation import BOUNDED, operations_of
 from callboard.operations.wires import Names

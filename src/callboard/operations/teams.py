@@ -17,6 +17,15 @@ OPERATIONS: Final = (
     _read("list", Teams.list, path="/teams", answers="teams"),
     _read("get", Teams.get, path=_ONE, answers="team"),
     _read("versions", Teams.versions, path=f"{_ONE}/versions", answers="versions"),
-    _operation("add", Teams.add, verb="PUT", path=_ONE, role="operate", answers="team"),
+    # The same document again adds no version.
+    _operation(
+        "add",
+        Teams.add,
+        verb="PUT",
+        path=_ONE,
+        role="operate",
+        answers="team",
+        is_repeatable=True,
+    ),
     _operation("remove", Teams.remove, verb="DELETE", path=_ONE, role="operate", answers=""),
 )

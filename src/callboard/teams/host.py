@@ -42,13 +42,15 @@ ERROR_MAX: Final = 4_000
 log = logging.getLogger("callboard.teams")
 
 
-def check_can_host(cb: Callboard) -> None:
-    """Raise ConfigError where runs cannot be hosted: who leads one needs the engine itself."""
+def check_can_host(cb: Callboard, instead: str = "Start them there (cb.runs.start)") -> None:
+    """Raise ConfigError where runs cannot be hosted: who leads one needs the engine itself.
+
+    It need not be open. *instead* is what can be done there.
+    """
     if cb.choice.is_coordinator:
         raise ConfigError(
-            f"Runs are not hosted over HTTP, and {cb.choice} is a coordinator. Start them there "
-            "(cb.runs.start), and host their team next to the engine: callboard teams host "
-            "team.yaml --url redis://…"
+            f"Runs are not hosted over HTTP, and {cb.choice} is a coordinator. {instead}, and host "
+            "their team next to the engine: callboard teams host team.yaml --url redis://…"
         )
 
 
@@ -95,6 +97,7 @@ class Host:
 
         Raises:
             ConfigError: The connection is to a coordinator.
+            EngineUnavailable: The connection was closed by whoever made it.
             AgentUnusable: An agent of the team cannot be had here; the run is left alone.
             InvalidTeam: A placeholder has no value here.
         """

@@ -71,6 +71,7 @@ class Station:
 
         Raises:
             ConfigError: The connection is to a coordinator.
+            EngineUnavailable: The connection was closed by whoever made it.
         """
         check_can_host(self._cb)
         # Nobody else may be there to act on the lost lease of a run's leader.
@@ -83,6 +84,8 @@ class Station:
                 try:
                     await self._take()
                 except EngineError as error:
+                    if self._is_cut_off:
+                        raise
                     log.info("The engine did not answer; looking for runs again: %s", error)
                 await self._pause()
         finally:
@@ -97,6 +100,11 @@ class Station:
         """Take nothing more, and give back at once what is not finished here."""
         self._stopping.set()
         self._news.set()
+
+    @property
+    def _is_cut_off(self) -> bool:
+        """The connection was closed here, so that nothing will ever be answered again."""
+        return self._cb.namespace.bells.is_closed
 
     async def _pause(self) -> None:
         """Wait for news, but not for long."""
@@ -116,6 +124,9 @@ class Station:
                 async for _ in self._cb.events.follow(types=NEWS):
                     self._news.set()
             except CallboardError as error:
+                if self._is_cut_off:
+                    self._news.set()  # Whoever looks for runs finds it out, and says so.
+                    return
                 log.info("No news of runs for now: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import callboard
 from callboard.domain.task import TaskSpec
+from callboard.engine.handed_in import Completion
 from callboard.exceptions import BoardNotFound
-from callboard.services.claims import Completion
 
 
 class Racer:

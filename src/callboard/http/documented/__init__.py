@@ -12,10 +12,11 @@ from callboard.http.documented import (
     peers,
     stream,
     tasks,
+    topics,
 )
 from callboard.http.route import Route
 
-_MODULES = (health, agents, tasks, balancer, messages, peers, inbox, stream, metrics)
+_MODULES = (health, agents, tasks, balancer, messages, peers, inbox, topics, stream, metrics)
 
 
 def routes() -> list[Route]:

@@ -241,7 +241,7 @@ def _check_reach(call: Call, address: str) -> None:
 async def discover(call: Call) -> Reply:
     """Find the agents that have all of what the body asks for."""
     query = _free.decode(await call.body())
-    found = await _find(call, msgspec.convert(query, Discover))
+    found = await find(call, msgspec.convert(query, Discover))
     return answer(Discovered(query=query, agents=found, count=len(found), timestamp=errors.now()))
 
 
@@ -254,7 +254,7 @@ async def get(call: Call) -> Reply:
 async def by_service(call: Call) -> Reply:
     """Find the agents that offer a service."""
     service = call.path["service"]
-    found = await _find(call, Discover(services=[service]))
+    found = await find(call, Discover(services=[service]))
     return answer(
         ByService(service=service, agents=found, count=len(found), timestamp=errors.now())
     )
@@ -263,7 +263,7 @@ async def by_service(call: Call) -> Reply:
 async def by_capability(call: Call) -> Reply:
     """Find the agents that have a capability."""
     capability = call.path["capability"]
-    found = await _find(call, Discover(capabilities=[capability]))
+    found = await find(call, Discover(capabilities=[capability]))
     return answer(
         ByCapability(capability=capability, agents=found, count=len(found), timestamp=errors.now())
     )
@@ -337,7 +337,7 @@ def shape_of(agent: Agent) -> AgentShape:
     )
 
 
-async def _find(call: Call, asked: Discover) -> list[AgentShape]:
+async def find(call: Call, asked: Discover) -> list[AgentShape]:
     """The agents; each is the JSON of its shape already, which the engine makes."""
     limit = _limit_of(asked.limit)
     if limit == 0 or not _can_match(asked):

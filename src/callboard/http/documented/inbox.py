@@ -1,38 +1,36 @@
-"""Inboxes and topics over the documented routes of the source's later release."""
+"""Inboxes over the documented routes of the source's later release."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from callboard.http import errors
-from callboard.http.documented.agents import AgentShape
-from callboard.http.documented.agents import shape_of as agent_shape
+from callboard.http.documented.agents import AgentShape, Discover, find
 from callboard.http.documented.message_shapes import (
     PAGE,
     PAGE_MOST,
     MessageShape,
+    check_payload,
     check_priority,
     check_type,
-    shape_of,
     shapes_of,
 )
+from callboard.http.documented.messages import OneMessage, get
 from callboard.http.documented.shapes import (
     BAD_NAME,
-    LIST_MAX,
     Done,
     Object,
     act_as,
     answer,
     asked,
     documented,
-    is_object,
     iso,
     sent,
-    unusable,
 )
 from callboard.http.route import Call, Reply, Route
+from callboard.services.mailboxes import PAGE_BYTES_MAX
 
 BASE: Final = "/api/v1/agent/messages"
 TTL_DEFAULT: Final = 300.0
@@ -99,57 +97,11 @@ class Inbox(Done, frozen=True, kw_only=True):
     timestamp: str
 
 
-class OneDirect(Done, frozen=True, kw_only=True):
-    """One message."""
-
-    message: MessageShape
-    timestamp: str
-
-
 class MarkedRead(Done, frozen=True, kw_only=True):
     """The message is read."""
 
     message_id: str
     message_status: str
-    timestamp: str
-
-
-class Subscribe(msgspec.Struct, kw_only=True):
-    """An agent and a topic.
-
-    Attributes:
-        filter: ``message_types``, a list: only messages of these types.
-    """
-
-    agent_id: str
-    topic: str
-    filter: dict[str, Any] | None = None
-
-
-class Subscribed(Done, frozen=True, kw_only=True):
-    """Whether the agent gets what is published on the topic."""
-
-    message: str
-    agent_id: str
-    topic: str
-    timestamp: str
-
-
-class SubscriptionShape(msgspec.Struct, frozen=True, kw_only=True):
-    """That an agent is subscribed to a topic."""
-
-    agent_id: str
-    topic: str
-    filter: dict[str, Any]
-    created_at: str
-
-
-class Subscriptions(Done, frozen=True, kw_only=True):
-    """The topics of an agent."""
-
-    agent_id: str
-    subscriptions: list[SubscriptionShape]
-    count: int
     timestamp: str
 
 
@@ -162,15 +114,13 @@ class Reachable(Done, frozen=True, kw_only=True):
 
 
 _send = msgspec.json.Decoder(SendDirect)
-_subscribe = msgspec.json.Decoder(Subscribe)
 
 
 async def send(call: Call) -> Reply:
     """Put a message from one agent into the inbox of another; the same id again does nothing."""
     given = await sent(call, _send)
     kind, priority = check_type(given.message_type), check_priority(given.priority)
-    if not is_object(given.content):
-        raise unusable("content", "Input should be an object")
+    check_payload("content", given.content)
     act_as(call, given.sender)
     messages = (await call.board()).messages
     found = await messages.send(
@@ -210,12 +160,6 @@ async def inbox_alias(call: Call) -> Reply:
     return await _inbox(call, call.path["agent_id"], given.limit, given.unread_only)
 
 
-async def get(call: Call) -> Reply:
-    """Read one message."""
-    found = await (await call.board()).messages.get(call.path["message_id"])
-    return answer(OneDirect(message=shape_of(found), timestamp=errors.now()))
-
-
 async def mark_read(call: Call) -> Reply:
     """End a message as read; again does nothing."""
     messages = (await call.board()).messages
@@ -226,47 +170,9 @@ async def mark_read(call: Call) -> Reply:
     return answer(MarkedRead(message_id=found.id, message_status="read", timestamp=errors.now()))
 
 
-async def subscribe(call: Call) -> Reply:
-    """Have an agent get what is published on a topic from now on."""
-    given = await sent(call, _subscribe)
-    act_as(call, given.agent_id)
-    await (await call.board()).messages.subscribe(
-        given.agent_id, given.topic, types=_types_of(given.filter or {})
-    )
-    return _subscribed(given, "subscribed to")
-
-
-async def unsubscribe(call: Call) -> Reply:
-    """End a subscription; what was sent stays in the inbox."""
-    given = await sent(call, _subscribe)
-    act_as(call, given.agent_id)
-    await (await call.board()).messages.unsubscribe(given.agent_id, given.topic)
-    return _subscribed(given, "unsubscribed from")
-
-
-async def subscriptions(call: Call) -> Reply:
-    """The topics of an agent."""
-    agent_id = call.path["agent_id"]
-    found = [
-        SubscriptionShape(
-            agent_id=one.agent,
-            topic=one.topic,
-            filter={"message_types": list(one.types)} if one.types else {},
-            created_at=iso(one.since),
-        )
-        for one in await (await call.board()).messages.subscriptions(agent_id)
-    ]
-    return answer(
-        Subscriptions(
-            agent_id=agent_id, subscriptions=found, count=len(found), timestamp=errors.now()
-        )
-    )
-
-
 async def discover(call: Call) -> Reply:
     """The agents that can be written to."""
-    found = await (await call.board()).agents.discover(status="active", limit=LIST_MAX)
-    agents = [agent_shape(agent) for agent in found]
+    agents = await find(call, Discover(status="active"))
     return answer(Reachable(agents=agents, count=len(agents), timestamp=errors.now()))
 
 
@@ -274,35 +180,17 @@ async def _inbox(call: Call, agent_id: str, limit: int, is_unread: bool) -> Repl
     messages = (await call.board()).messages
     most = min(limit, PAGE_MOST)
     if is_unread:
-        page = await messages.inbox(agent_id, limit=most)
+        page = await messages.inbox(agent_id, limit=most, bytes_max=PAGE_BYTES_MAX)
     else:
-        page = await messages.history(receiver=agent_id, limit=most)
+        page = await messages.history(receiver=agent_id, limit=most, bytes_max=PAGE_BYTES_MAX)
     found = shapes_of(page)
     return answer(
         Inbox(agent_id=agent_id, messages=found, count=len(found), timestamp=errors.now())
     )
 
 
-def _types_of(given: dict[str, Any]) -> list[str]:
-    types = given.get("message_types", [])
-    if not isinstance(types, list) or not all(isinstance(one, str) for one in types):
-        raise unusable("filter", "message_types is a list of types")
-    return [check_type(one) for one in types]
-
-
-def _subscribed(given: Subscribe, what: str) -> Reply:
-    return answer(
-        Subscribed(
-            message=f"Agent {given.agent_id} {what} {given.topic}",
-            agent_id=given.agent_id,
-            topic=given.topic,
-            timestamp=errors.now(),
-        )
-    )
-
-
 def routes() -> list[Route]:
-    """The documented routes of inboxes and topics."""
+    """The documented routes of inboxes."""
     tag = "messages"
     refused = {**BAD_NAME, 409: errors.ErrorBody}
     return [
@@ -322,7 +210,7 @@ def routes() -> list[Route]:
             query=AskInbox,
         ),
         documented(
-            *("GET", f"{BASE}/id/{{message_id}}", get, OneDirect),
+            *("GET", f"{BASE}/id/{{message_id}}", get, OneMessage),
             role="read",
             summary="Read one message of an inbox.",
             tag=tag,
@@ -333,27 +221,6 @@ def routes() -> list[Route]:
             summary="End a message as read; again does nothing.",
             tag=tag,
             others={409: errors.ErrorBody},
-        ),
-        documented(
-            *("POST", f"{BASE}/subscribe", subscribe, Subscribed),
-            role="work",
-            summary="Have an agent get what is published on a topic.",
-            tag=tag,
-            body=Subscribe,
-            others=BAD_NAME,
-        ),
-        documented(
-            *("POST", f"{BASE}/unsubscribe", unsubscribe, Subscribed),
-            role="work",
-            summary="End a subscription; what was sent stays in the inbox.",
-            tag=tag,
-            body=Subscribe,
-        ),
-        documented(
-            *("GET", f"{BASE}/subscriptions/{{agent_id}}", subscriptions, Subscriptions),
-            role="read",
-            summary="The topics of an agent.",
-            tag=tag,
         ),
         documented(
             *("GET", f"{BASE}/discover", discover, Reachable),

@@ -8,7 +8,7 @@ import msgspec
 
 from callboard.domain.message import TYPES, Message, MessagePage
 from callboard.domain.task import PRIORITIES
-from callboard.http.documented.shapes import bad_request, iso
+from callboard.http.documented.shapes import bad_request, is_object, iso, unusable
 
 SENDER: Final = "agent-coordinator"
 """Who sends what names no sender."""
@@ -96,3 +96,9 @@ def check_protocol(name: str) -> str:
     if name not in PROTOCOLS:
         raise bad_request(f"Invalid protocol: {name}")
     return name
+
+
+def check_payload(name: str, payload: msgspec.Raw) -> None:
+    """Refuse a payload that is no object, told as the field *name*."""
+    if not is_object(payload):
+        raise unusable(name, "Input should be an object")

@@ -13,6 +13,7 @@ from callboard.http.documented.message_shapes import (
     PAGE_MOST,
     SENDER,
     MessageShape,
+    check_payload,
     check_priority,
     check_protocol,
     check_type,
@@ -27,12 +28,11 @@ from callboard.http.documented.shapes import (
     answer,
     asked,
     documented,
-    is_object,
     iso,
     sent,
-    unusable,
 )
 from callboard.http.route import Call, Reply, Route
+from callboard.services.mailboxes import PAGE_BYTES_MAX
 
 
 class SendMessage(msgspec.Struct, kw_only=True):
@@ -126,7 +126,7 @@ async def send(call: Call) -> Reply:
     given = await sent(call, _send)
     kind, priority = check_type(given.message_type), check_priority(given.priority)
     protocol = check_protocol(given.protocol or "hierarchical")
-    _check_payload(given.payload)
+    check_payload("payload", given.payload)
     sender = _sender(call, given.sender_id)
     is_bound = given.sender_id is not None and given.protocol in ("peer_to_peer", "hierarchical")
     found = await (await call.board()).messages.send(
@@ -156,7 +156,7 @@ async def broadcast(call: Call) -> Reply:
     """Put a message into the inboxes of all agents that have what is asked for."""
     given = await sent(call, _broadcast)
     kind, priority = check_type(given.message_type), check_priority(given.priority)
-    _check_payload(given.payload)
+    check_payload("payload", given.payload)
     to: Any = REGISTERED
     if given.agent_type or given.capabilities:
         to = Role(agent_type=given.agent_type or "", capabilities=tuple(given.capabilities or ()))
@@ -187,6 +187,7 @@ async def history(call: Call) -> Reply:
         receiver="" if given.sender_id else given.receiver_id or "",
         limit=min(given.limit, PAGE_MOST),
         offset=given.offset,
+        bytes_max=PAGE_BYTES_MAX,
     )
     return answer(
         History(
@@ -213,11 +214,6 @@ def _sender(call: Call, given: str | None) -> str:
         return bound or SENDER
     act_as(call, given)
     return given
-
-
-def _check_payload(payload: msgspec.Raw) -> None:
-    if not is_object(payload):
-        raise unusable("payload", "Input should be an object")
 
 
 def routes() -> list[Route]:

@@ -20,7 +20,7 @@ _machine = Machine()
 
 
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
-    """How this process answered since it started; times in seconds, as precise as its buckets."""
+    """How requests were answered since the start; times in seconds, as precise as the buckets."""
 
     avg_response_time: float
     p95_response_time: float
@@ -31,7 +31,7 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
 
 
-class System(msgspec.Struct, frozen=True, kw_only=True):
+class Coordinated(msgspec.Struct, frozen=True, kw_only=True):
     """What the coordinators of this namespace have, all together."""
 
     total_agents: int
@@ -41,10 +41,10 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(Done, frozen=True, kw_only=True):
-    """This process, and what it coordinates."""
+    """This coordinator, and what it coordinates."""
 
     performance: Performance
-    system: System
+    system: Coordinated
     timestamp: str
 
 
@@ -68,8 +68,8 @@ class MachineHealth(Done, frozen=True, kw_only=True):
 
 
 async def metrics(call: Call) -> Reply:
-    """All metrics as Prometheus scrapes them: of the namespace, and of this process."""
-    own = call.coordinator.requests.exposition()
+    """All metrics as Prometheus scrapes them: of the namespace, and of the requests here."""
+    own = (await call.coordinator.together()).requests.exposition()
     try:
         text = await (await call.board()).metrics.prometheus()
         is_up = 1
@@ -83,11 +83,11 @@ async def metrics(call: Call) -> Reply:
 
 
 async def summary(call: Call) -> Reply:
-    """How this process answers, and what it coordinates."""
+    """How this coordinator answers, and what it coordinates."""
     cb = await call.board()
     counts = await cb.agents.counts()
     board = await cb.scheduler.distribution(cb.tasks.board)
-    requests = call.coordinator.requests
+    requests = (await call.coordinator.together()).requests
     seconds = sum(series.seconds for series in requests.series.values())
     return answer(
         Summary(
@@ -100,7 +100,7 @@ async def summary(call: Call) -> Reply:
                 total_errors=requests.failures,
                 uptime_seconds=_uptime(call),
             ),
-            system=System(
+            system=Coordinated(
                 total_agents=counts.total,
                 active_agents=counts.active,
                 total_tasks=await _tasks(call),
@@ -152,7 +152,7 @@ def routes() -> list[Route]:
         documented(
             *("GET", "/metrics/summary", summary, Summary),
             role="read",
-            summary="How this process answers, and what it coordinates.",
+            summary="How this coordinator answers, and what it coordinates.",
             tag=tag,
         ),
         documented(

@@ -12,6 +12,7 @@ import msgspec
 from callboard.domain.access import Role
 from callboard.exceptions import InvalidArgument, TooLarge
 from callboard.http import errors
+from callboard.http.documented.examples import EXAMPLES
 from callboard.http.route import JSON, Call, Reply, Route
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -87,6 +88,7 @@ def documented(
         tag=tag,
         body=body,
         query=query,
+        example=EXAMPLES.get(f"{verb} {path}"),
         answers={200: answer, **(others or {})},
         content_type=content_type,
         is_documented=True,
@@ -102,7 +104,7 @@ _DOCUMENTED: Final[Mapping[str, tuple[str, ...]]] = {
     "load": ("load_metrics",),
     "metric": ("load_metrics",),
     "to": ("receiver_id", "recipient"),
-    "receiver": ("receiver_id",),
+    "receiver": ("receiver_id", "agent_id"),
     "sender": ("sender_id", "sender"),
     "peers": ("peer_id",),
     "thread": ("correlation_id",),

@@ -55,7 +55,7 @@ class TaskRequirements(msgspec.Struct, kw_only=True):
     min_health_score: float | None = None
 
 
-class Submitted(Done, frozen=True, kw_only=True):
+class TaskSubmitted(Done, frozen=True, kw_only=True):
     """The task is kept, and goes to an agent as soon as one fits."""
 
     message: str
@@ -151,7 +151,7 @@ async def submit(call: Call) -> Reply:
     )
     return Reply(
         encode(
-            Submitted(
+            TaskSubmitted(
                 message="Task submitted successfully",
                 task_id=handle.id,
                 priority=given.priority,
@@ -252,7 +252,7 @@ def routes() -> list[Route]:
     tag = "tasks"
     return [
         documented(
-            *("POST", "/tasks/submit", submit, Submitted),
+            *("POST", "/tasks/submit", submit, TaskSubmitted),
             role="work",
             summary="Submit a task: it goes to an agent as soon as one fits.",
             tag=tag,

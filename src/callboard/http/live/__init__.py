@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 from callboard.http.live import feeds, websocket, work
 from callboard.http.route import Route
 
-SSE = "text/event-stream"
+SSE: Final = "text/event-stream"
+
+_stream = partial(
+    Route,
+    verb="GET",
+    tag="live",
+    answers={200: None},
+    content_type=SSE,
+    is_streaming=True,
+)
 
 
 def routes() -> list[Route]:
     """All streams and sockets."""
     return [
-        Route(
-            verb="GET",
+        _stream(
             path="/events",
             handle=feeds.events,
             role="read",
@@ -20,59 +31,41 @@ def routes() -> list[Route]:
             description="Server-sent events. Each has the cursor behind it as its id, so that a "
             "reader that comes back with `Last-Event-ID` misses nothing that is kept; what is "
             "missing is told by an event `gap`.",
-            tag="live",
             query=feeds.EventsQuery,
-            answers={200: None},
-            content_type=SSE,
-            is_streaming=True,
         ),
-        Route(
-            verb="GET",
+        _stream(
             path="/runs/{run}/stream",
             handle=feeds.run,
             role="read",
             summary="Stream what happens in a run until it has ended.",
             description="Server-sent events, from the start of the run or behind a cursor. The "
             "last one is `end`. 204 where nothing more will come.",
-            tag="live",
             query=feeds.ResumeQuery,
             answers={200: None, 204: None},
-            content_type=SSE,
-            is_streaming=True,
         ),
         *[
-            Route(
-                verb="GET",
+            _stream(
                 path=f"{board}/tasks/{{task_id}}/stream",
                 handle=feeds.task,
                 role="read",
                 summary="Stream a task: how it stands, and what happens to it until it has ended.",
                 description="Server-sent events. The first is `task`, with the task as it "
                 "stands; so is the last but `end`. 204 where nothing more will come.",
-                tag="live",
                 query=feeds.ResumeQuery,
                 answers={200: None, 204: None},
-                content_type=SSE,
-                is_streaming=True,
             )
             for board in ("", "/boards/{board}")
         ],
-        Route(
-            verb="GET",
+        _stream(
             path="/agents/{agent}/bell",
             handle=feeds.bell,
             role="work",
             summary="Stream the bell of an agent's process: hints that there is something to do.",
             description="Server-sent events `bell`. The data is `board|id,id` of tasks that are "
             "reserved for it, or `cancel`, or a board; empty where bells may have been missed.",
-            tag="live",
             query=feeds.BellQuery,
-            answers={200: None},
-            content_type=SSE,
-            is_streaming=True,
         ),
-        Route(
-            verb="GET",
+        _stream(
             path="/agents/{agent}/tasks/stream",
             handle=work.work,
             role="work",
@@ -81,11 +74,7 @@ def routes() -> list[Route]:
             "/tasks/{task_id}/complete` with its fence, which makes room for the next; and "
             "`cancel`, where somebody asks that a task be cancelled. If the stream breaks, what "
             "the agent did not begin goes to others, unless it comes back within seconds.",
-            tag="live",
             query=work.WorkQuery,
-            answers={200: None},
-            content_type=SSE,
-            is_streaming=True,
         ),
         Route(
             verb="WEBSOCKET",

@@ -13,12 +13,11 @@ from callboard.http.binding import (
     ANSWER_BYTES_MAX,
     answered,
     asker,
-    check_caller,
-    check_holder,
     service_of,
 )
 from callboard.http.errors import TOO_DEEP
 from callboard.http.route import Call
+from callboard.http.security.acting import acting_of, check_caller, check_holder
 from callboard.operations import Operation, find
 from callboard.operations.operation import BOUNDED
 
@@ -39,6 +38,9 @@ SHORT: Final[Mapping[str, str]] = {
 
 ENDING: Final = frozenset({"complete", "fail", "release", "handoff", "ask", "confirm_cancel"})
 """Operations on a claimed task after which its agent has room for another."""
+
+READING: Final = frozenset({"acknowledge_ids", "release_ids", "reply_to"})
+"""Operations on taken messages after which an inbox has room for others."""
 
 _log = logging.getLogger("callboard.http")
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -138,9 +140,8 @@ class Asked:
         if caller is not None:
             caller.check(operation.role)
             check_caller(caller, operation, self.arguments)
-            names = {one.name for one in operation.parameters}
             if caller.key_id is not None:
-                besides = {name: caller.name for name in ("by", "created_by") if name in names}
+                besides = acting_of(operation).in_place(caller, (self.arguments,))
             if "address" in operation.hidden:
                 # It writes its own entry into the audit log, so nobody says who else it was.
                 besides |= asker(caller)
@@ -148,7 +149,7 @@ class Asked:
             besides["bytes_max"] = ANSWER_BYTES_MAX
         service = service_of(cb, operation, self.board)
         if caller is not None:
-            await check_holder(caller, service, self.arguments)
+            await check_holder(caller, cb, service, operation, self.arguments)
         return await operation.perform(service, self.arguments, besides)
 
     @property
@@ -158,6 +159,21 @@ class Asked:
         if operation.service != "tasks" or operation.method not in ENDING:
             return ()
         return (self.arguments.task_id,)
+
+    @property
+    def inbox(self) -> str:
+        """Whose taken messages it ends or gives back where it succeeds; empty where none."""
+        operation = self.operation
+        if operation.service != "messages" or operation.method not in READING:
+            return ""
+        return str(self.arguments.agent)
+
+    @property
+    def messages_ended(self) -> list[tuple[str, int]]:
+        """The messages of ``inbox`` that are held no more where this succeeds, with fences."""
+        if self.operation.method == "reply_to":
+            return [(self.arguments.request_id, self.arguments.fence)]
+        return list(self.arguments.taken)
 
     async def _note(self, call: Call, outcome: str) -> None:
         note = (call.scope.get("state") or {}).get("note")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from callboard.app import Callboard
 from callboard.domain.event import Event
 from callboard.domain.task import BATCH_MAX, Status
+from callboard.engine.outage import Witness
 from callboard.engine.pubsub import Subscription
 from callboard.exceptions import (
     AgentDraining,
@@ -92,6 +93,7 @@ class Dispenser:
     ) -> None:
         self._cb = cb
         self._hub = hub
+        self._outage = Witness(f"Work for {agent}")
         self._tasks = cb.board(board).tasks
         self._board = board
         self._agent = agent
@@ -151,8 +153,9 @@ class Dispenser:
             await self._tell_cancelled()
             pause = await self._fill()
             again = min(again or 0, pause) if pause is not None else again
+            self._outage.answered()
         except EngineError as error:
-            _log.info("Work for %s waits for the engine: %s", self._agent, error)
+            self._outage.failed(error)
             again = PAUSE_SECONDS
         try:
             async with asyncio.timeout(again):
@@ -215,7 +218,7 @@ class Dispenser:
                     request_id=request,
                 )
             except EngineError as error:
-                _log.info("A claim for %s waits for the engine: %s", self._agent, error)
+                self._outage.failed(error)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _await(self, wants: int) -> None:
@@ -308,6 +311,9 @@ class Dispenser:
                 answers = await self._tasks.renew_many(
                     claims, lease=self._lease, agent=self._agent, instance=self._instance
                 )
+            except EngineError as error:
+                self._outage.failed(error)
+                continue
             except CallboardError as error:
                 _log.info("A renewal for %s waits: %s", self._agent, error)
                 continue
@@ -339,7 +345,7 @@ class Dispenser:
                     )
                 return
             except EngineError as error:
-                _log.info("A return of %s waits for the engine: %s", self._agent, error)
+                self._outage.failed(error)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _own(self) -> list[Any]:

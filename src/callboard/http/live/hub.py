@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from callboard.domain.event import Cursor, Event, Gap
+from callboard.engine.outage import Witness
 from callboard.exceptions import CallboardError, EngineError, InvalidArgument
 from callboard.http.live.listeners import (
     Entry,
@@ -80,6 +81,7 @@ class Hub:
         self._users = 0
         self._is_ready = asyncio.Event()
         self._news: list[asyncio.Future[None]] = []
+        self._outage = Witness("The live events")
         self._replays = asyncio.Semaphore(settings.replays_max)
         self._chores: set[asyncio.Task[None]] = set()
         self.settings = settings
@@ -243,7 +245,7 @@ class Hub:
                 async with self._replays:
                     return await self._events.read(cursor, limit=PAGE)
             except EngineError as error:
-                _log.info("A listener waits for the engine: %s", error)
+                self._outage.failed(error)
             except InvalidArgument:  # the engine has lost its newest events
                 with suppress(EngineError):
                     now = await self._events.cursor()
@@ -279,8 +281,9 @@ class Hub:
                         self._begin(cursor)
                     while True:
                         cursor = await self._step(cursor, bell)
+                        self._outage.answered()
             except EngineError as error:
-                _log.info("The live events wait for the engine: %s", error)
+                self._outage.failed(error)
             except CallboardError as error:
                 _log.warning("The live events begin anew: %s", error)
                 cursor = await self._anew(cursor)

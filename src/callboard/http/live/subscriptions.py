@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from callboard.domain.bounds import check_whole
 from callboard.domain.event import Cursor
 from callboard.domain.message import Message
 from callboard.domain.names import check_name
-from callboard.exceptions import InvalidArgument, LeaseLost
+from callboard.exceptions import CallboardError, InvalidArgument, LeaseLost
 from callboard.http.live.dispenser import Dispenser
 from callboard.http.live.frames import encode, frame
 from callboard.http.live.hub import Hub
@@ -89,20 +89,56 @@ class Inbox:
             lease=tasks.check_seconds("lease", wish.lease, tasks.LEASE_MIN, 3_600) / 1000,
             taker=pipe.instance,
             broadcasts=wish.broadcasts,
+            lost=self._drop,
         )
 
     async def run(self) -> None:
         """Hand messages on until cancelled; then those that are open go back, unharmed."""
         async with self._listener:
-            while True:
-                await self._room.acquire()
-                message = await self._listener.next()
-                self._open[message.id] = message
-                await self._pipe.write(frame("message", message=message))
+            try:
+                while True:
+                    await self._room.acquire()
+                    message = await self._listener.next()
+                    if message.id in self._open:  # it comes again, and has its place already
+                        self._room.release()
+                    self._open[message.id] = message
+                    await self._pipe.write(frame("message", message=message))
+            finally:
+                self._open.clear()
 
-    async def acknowledge(self, message_id: str) -> None:
-        """It was read."""
-        await self._listener.done(self._closed(message_id))
+    def acknowledge(self, named: Sequence[str]) -> list[asyncio.Future[CallboardError | None]]:
+        """They were read. Each ends once the engine knows, or with why it can not be so.
+
+        Raises:
+            InvalidArgument: One is no id, or there are more than can be open. None was read.
+        """
+        if len(named) > messages.BATCH_MAX:
+            raise InvalidArgument(
+                f"At most {messages.BATCH_MAX:,} messages can be open, not {len(named):,}.",
+                field="message",
+            )
+        names = [check_name("message id", one) for one in named]
+        return [self._acknowledge(message_id) for message_id in names]
+
+    def ended(self, taken: Iterable[tuple[str, int]]) -> None:
+        """These, by id and fence, were acknowledged or given back by a call."""
+        for message_id, fence in taken:
+            message = self._open.get(message_id)
+            if message is not None and not message.is_broadcast and message.fence == fence:
+                self._listener.forget(message)
+                self._drop(message)
+
+    def _drop(self, message: Message) -> None:
+        """It is not held any more, so that it takes no place."""
+        if self._open.get(message.id) is message:
+            self._closed(message.id)
+
+    def _acknowledge(self, message_id: str) -> asyncio.Future[CallboardError | None]:
+        if message_id in self._open:
+            return self._listener.settle(self._closed(message_id))
+        refused: asyncio.Future[CallboardError | None] = asyncio.get_running_loop().create_future()
+        refused.set_result(_not_open(message_id))
+        return refused
 
     async def refuse(self, message_id: str, reason: str, delay: float) -> None:
         """It could not be handled, and may come again after *delay* seconds."""
@@ -112,15 +148,17 @@ class Inbox:
 
     async def reply(self, message_id: str, payload: Any) -> str:
         """Answer a request, which acknowledges it."""
-        message = self._open.get(message_id)
+        message = self._open.get(check_name("message id", message_id))
         if message is None:
             raise _not_open(message_id)
         reply_id = await self._post.reply(message, payload)
-        await self._listener.done(self._closed(message_id))
+        if self._open.get(message_id) is message:  # else it was lost meanwhile, and is no more
+            self._closed(message_id)
+        await self._listener.done(message)
         return reply_id
 
     def _closed(self, message_id: str) -> Message:
-        message = self._open.pop(message_id, None)
+        message = self._open.pop(check_name("message id", message_id), None)
         if message is None:
             raise _not_open(message_id)
         self._room.release()

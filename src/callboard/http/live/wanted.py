@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from callboard.domain.event import Event, Fact, TypeFilter, check_types
+from callboard.domain.event import Event, Fact, filter_of
 from callboard.exceptions import InvalidArgument
 
 PATTERNS_MAX: Final = 50
@@ -45,7 +45,7 @@ class Wanted(msgspec.Struct, frozen=True):
             InvalidArgument: It is too long, or names types that no event has.
         """
         patterns = tuple(sorted(_some("types", types, PATTERNS_MAX)))
-        _check(patterns)
+        filter_of(patterns)
         return cls(
             patterns,
             _some("board", boards, NAMES_MAX),
@@ -81,19 +81,9 @@ class Wanted(msgspec.Struct, frozen=True):
 ALL: Final = Wanted()
 
 
-@lru_cache(maxsize=256)
-def _check(patterns: tuple[str, ...]) -> None:
-    check_types(patterns)
-
-
-@lru_cache(maxsize=256)
-def _filter(patterns: tuple[str, ...]) -> TypeFilter:
-    return TypeFilter(patterns)
-
-
 @lru_cache(maxsize=4096)
 def _matches(patterns: tuple[str, ...], event_type: str) -> bool:
-    return _filter(patterns)(event_type)
+    return filter_of(patterns)(event_type)
 
 
 def _some(what: str, given: Iterable[str], most: int) -> frozenset[str]:

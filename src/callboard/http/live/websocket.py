@@ -17,6 +17,7 @@ import msgspec
 
 from callboard.domain.agent import AgentSpec, InstanceSpec
 from callboard.domain.names import check_name
+from callboard.engine.outage import Witness
 from callboard.exceptions import (
     AgentNotFound,
     CallboardError,
@@ -73,6 +74,7 @@ class Session(Channel):
     def __init__(self, call: Call, cb: Any, hub: Hub) -> None:
         super().__init__(call, hub)
         self._cb = cb
+        self._outage = Witness("The heartbeat of a socket")
         self._calls: dict[asyncio.Task[None], int] = {}
         self._bytes = 0
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -141,6 +143,9 @@ class Session(Channel):
         if own is not None:
             await self._answer(number, encode(await own(self, fields)))
             return
+        if kind == "ack":
+            await self._heed_ack(number, fields, size)
+            return
         name = SHORT.get(kind)
         arguments: Fields = fields
         if kind == "call":
@@ -148,22 +153,39 @@ class Session(Channel):
             given = fields.get("arguments", msgspec.Raw(b"{}"))
             arguments = value_of(given, dict[str, msgspec.Raw], "arguments")
         if name is None:
-            known = ", ".join(sorted([*self._own, *SHORT, "call"]))
+            known = ", ".join(sorted([*self._own, *SHORT, "ack", "call"]))
             raise InvalidArgument(f"There is no frame {kind!r}; there are {known}.", field="type")
         await self._ask(number, Asked(name, arguments, self.agent, self.instance), size)
 
     async def _ask(self, number: msgspec.Raw | None, asked: Asked, size: int) -> None:
         """Perform a call beside others. Their number and their bytes are bounded."""
-        if not self._has_room(size):
-            done, _ = await asyncio.wait(
-                self._calls, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        await self._make_room(size)
+        self._begin(self._perform(number, asked), size)
+
+    async def _heed_ack(self, number: msgspec.Raw | None, fields: Fields, size: int) -> None:
+        """Acknowledge, and answer beside others where the engine has to be waited for."""
+        await self._make_room(size)
+        done = self._acknowledge(fields)
+        if all(one.done() for one in done):
+            await self._answer_acknowledged(number, done)
+        else:
+            self._begin(self._answer_acknowledged(number, done), size)
+
+    async def _make_room(self, size: int) -> None:
+        """Wait for one of many calls to end; no frame is read meanwhile. Raises RateLimited."""
+        if self._has_room(size):
+            return
+        done, _ = await asyncio.wait(
+            self._calls, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done or not self._has_room(size):
+            raise RateLimited(
+                f"{len(self._calls)} calls are under way on this socket. Wait for an answer.",
+                retry_after=0.1,
             )
-            if not done or not self._has_room(size):
-                raise RateLimited(
-                    f"{len(self._calls)} calls are under way on this socket. Wait for an answer.",
-                    retry_after=0.1,
-                )
-        task = asyncio.create_task(self._perform(number, asked))
+
+    def _begin(self, call: Coroutine[Any, Any, None], size: int) -> None:
+        task = asyncio.create_task(call)
         self._calls[task] = size
         self._bytes += size
         task.add_done_callback(self._performed)
@@ -209,12 +231,18 @@ class Session(Channel):
             await self._refuse(number, error)
             return 0
         try:
-            if self._dispenser is not None and asked.ended:
-                self._dispenser.ended(asked.ended)
+            self._make_places(asked)
             await self._answer(number, answer)
         finally:
             self._unsent -= len(answer)
         return len(answer)
+
+    def _make_places(self, asked: Asked) -> None:
+        """What its agent has done with makes room for more of what was subscribed to."""
+        if self._dispenser is not None and asked.ended:
+            self._dispenser.ended(asked.ended)
+        if self._inbox is not None and asked.inbox == self.agent:
+            self._inbox.ended(asked.messages_ended)
 
     def _count_in(self, asked: Asked, size: int) -> None:
         """Count an answer that is to be sent; one that can be asked for again has a bound.
@@ -320,12 +348,20 @@ class Session(Channel):
             await self._stop(name)
         return dict.fromkeys(fields, False)
 
-    async def _acknowledge(self, fields: Fields) -> Any:
+    def _acknowledge(self, fields: Fields) -> list[asyncio.Future[CallboardError | None]]:
         raw = fields.get("message", msgspec.Raw(b"null"))
         named = value_of(raw, str | list[str], "message")
-        for message_id in [named] if isinstance(named, str) else named:
-            await self._open_inbox().acknowledge(message_id)
-        return True
+        return self._open_inbox().acknowledge([named] if isinstance(named, str) else named)
+
+    async def _answer_acknowledged(
+        self, number: msgspec.Raw | None, done: list[asyncio.Future[CallboardError | None]]
+    ) -> None:
+        """Answer once all are done; frames that come meanwhile are heeded."""
+        errors = [error for one in done if (error := await one) is not None]
+        if errors:
+            await self._refuse(number, errors[0])
+        else:
+            await self._answer(number, b"true")
 
     async def _nack(self, fields: Fields) -> Any:
         delay = value_of(fields.get("delay", msgspec.Raw(b"0")), float, "delay")
@@ -348,7 +384,6 @@ class Session(Channel):
         "leave": _leave,
         "subscribe": _subscribe,
         "unsubscribe": _unsubscribe,
-        "ack": _acknowledge,
         "nack": _nack,
         "reply": _reply,
         "ping": _pong,
@@ -399,17 +434,19 @@ class Session(Channel):
         while True:
             await asyncio.sleep(self._interval / 3)
             try:
-                await self._cb.agents.heartbeat(self.agent, self.instance)
-            except AgentNotFound:
-                try:
-                    await self.enter()
-                except EngineError:
-                    continue
-                except CallboardError as error:
-                    await self.write(frame("problem", **problem_of(error)))
-                    return
+                await self._be_heard()
+                self._outage.answered()
             except EngineError as error:
-                _log.info("The heartbeat of %s waits for the engine: %s", self.agent, error)
+                self._outage.failed(error)
+            except CallboardError as error:
+                await self.write(frame("problem", **problem_of(error)))
+                return
+
+    async def _be_heard(self) -> None:
+        try:
+            await self._cb.agents.heartbeat(self.agent, self.instance)
+        except AgentNotFound:
+            await self.enter()
 
     # What is sent without asking
 

@@ -9,15 +9,15 @@ of a kind without options.
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from callboard.domain.team import BUILT_IN_KINDS
+from callboard.engine.offered import CannotLoad, load, offered
 from callboard.exceptions import AgentUnusable
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from callboard.teams.requests import Request
 
 ENTRY_POINTS: Final = "callboard.agents"
-
-log = logging.getLogger("callboard.teams")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +106,8 @@ def kinds() -> dict[str, Kind]:
 
     A package that cannot be loaded takes no other kind away: agents of its kind are refused.
     """
-    found = dict(BUILT_IN)
-    for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name in found:
-            log.warning(
-                "The kind of agent %r of %s is ignored: there is one of that name already.",
-                entry.name,
-                entry.value,
-            )
-        else:
-            found[entry.name] = _kind_of(entry)
-    return found
+    offers = offered(ENTRY_POINTS, BUILT_IN)
+    return {**BUILT_IN, **{name: _kind_of(point) for name, point in offers.items()}}
 
 
 def make_agent(definition: AgentDefinition, folder: Path) -> Agent:
@@ -172,22 +161,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _kind_of(entry: EntryPoint) -> Kind:
+def _kind_of(point: EntryPoint) -> Kind:
     """What an entry point stands for; a broken one is a kind that refuses each agent."""
     try:
-        found = entry.load()
-    except Exception as error:  # Importing somebody's package may raise anything.
-        reason = f"its kind cannot be loaded from {entry.value}: {error}. Mend or remove it."
-        return Kind(_refusing(reason))
+        return load(point, _checked_kind)
+    except CannotLoad as error:
+        return Kind(_refusing(f"its kind {error}. Mend or remove it."))
+
+
+def _checked_kind(_: str, found: Any) -> Kind:
     if isinstance(found, Kind):
         return found
     if _can_be_called(found):
         return Kind(found)
-    return Kind(
-        _refusing(
-            f"its kind, {entry.value}, is a {type(found).__name__}; it must be a Kind or a "
-            "function that makes an agent."
-        )
+    raise TypeError(
+        f"it is a {type(found).__name__}; it must be a Kind or a function that makes an agent"
     )
 
 
