@@ -24,18 +24,6 @@ local function ended(status)
   return (tonumber(totals[2] or '0') or 0) + call('ZCOUNT', b.keys[status], since, '+inf')
 end
 
-local ids, weighted, loads = call('ZRANGE', agents_known_key(t.prefix), 0, chooser.looked_at - 1), 0, {}
-for i = 1, #ids do
-  -- Somebody else's value under our name is passed over.
-  local is_hash = call('TYPE', agent_key(t.prefix, ids[i])).ok == 'hash'
-  local agent = is_hash and load_agent(t, ids[i])
-  if agent and takes_work(agent) then
-    loads[#loads + 1] = ids[i]
-    loads[#loads + 1] = agent.held + agent.reserved
-  end
-  if agent and (call('HGET', agent_key(t.prefix, ids[i]), 'weight') or '1') ~= '1' then
-    weighted = weighted + 1
-  end
-end
+local weighted, loads = chooser.loads(t)
 return { 'ok', b.strategy or h[5] or '', h[1] or 0, h[2] or 0, h[3] or 0, h[4] or 0, ended('done'), ended('failed'),
   call('SCARD', agents_active_key(t.prefix)), weighted, loads }

@@ -199,6 +199,25 @@ function chooser.sketch(b, id, r)
   return { id = id, kind = kind_of(r[LANE]), key = key, priority = tonumber(r[PRIORITY]), required = required }
 end
 
+-- How many agents have a weight of their own; id and tasks at the moment of each that takes work.
+function chooser.loads(t)
+  local ids = call('ZRANGE', agents_known_key(t.prefix), 0, chooser.looked_at - 1)
+  local weighted, loads = 0, {}
+  for i = 1, #ids do
+    -- Somebody else's value under our name is passed over.
+    local is_hash = call('TYPE', agent_key(t.prefix, ids[i])).ok == 'hash'
+    local agent = is_hash and load_agent(t, ids[i])
+    if agent and takes_work(agent) then
+      loads[#loads + 1] = ids[i]
+      loads[#loads + 1] = agent.held + agent.reserved
+    end
+    if agent and (call('HGET', agent_key(t.prefix, ids[i]), 'weight') or '1') ~= '1' then
+      weighted = weighted + 1
+    end
+  end
+  return weighted, loads
+end
+
 -- Why nobody is to be chosen for a task, as a word and a fact; nil where it waits for one.
 function chooser.standing(b, r)
   if not r then return 'task_not_found', '' end
